@@ -1,0 +1,94 @@
+# Two commands for newcomers: `make demo` and `make test`. Everything goes into a virtual
+# environment in this folder, made with the python3 that is found; choose another with
+# `make test PYTHON=python3.13`. `make help` lists the rest.
+
+PYTHON ?= python3
+VENV ?= .venv
+LOWEST_VENV ?= .venv-lowest
+PYTEST_ARGS ?=
+
+# `-q -q`: pip says nothing but errors.
+INSTALL = -m pip install -q -q --disable-pip-version-check
+BIN = $(VENV)/bin
+# The stamp holds the interpreter's name, so that another PYTHON makes the environment anew;
+# the stamps of what is installed lie beside it and vanish with it.
+STAMP = .made-with-$(subst /,_,$(PYTHON))
+
+define make_venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hfzarr needs Python 3.11 \
+	or newer and $(PYTHON) is %d.%d: name another, as in make PYTHON=python3.13" % sys.version_info[:2] or 0)'
+	@echo "Making a virtual environment: $(@D)"
+	@$(PYTHON) -m venv --clear $(@D)
+	@touch $@
+endef
+
+.PHONY: help demo test lint format types docs-check lowest bench clean
+
+help:
+	@echo "make demo        install hfzarr with the demo's libraries and run 'hfzarr demo'"
+	@echo "make test        install the test libraries and run the tests and doctests"
+	@echo "make lint        ruff: rules and formatting"
+	@echo "make format      ruff: repair what it can"
+	@echo "make types       mypy --strict"
+	@echo "make docs-check  run the examples and follow the links of README and docs"
+	@echo "make lowest      the tests, with the lowest versions that are supported"
+	@echo "make bench       benchmarks, as ratios side by side"
+	@echo "make clean       remove environments, caches and what the demo wrote"
+
+demo: $(VENV)/.demo
+	@$(BIN)/hfzarr demo
+
+test: $(VENV)/.test
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(VENV)/.lint
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: $(VENV)/.lint
+	$(BIN)/mypy
+
+docs-check: $(VENV)/.test
+	@$(BIN)/python -m pytest tests/test_docs.py
+
+lowest: $(LOWEST_VENV)/.test
+	@$(LOWEST_VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+bench: $(VENV)/.test
+	$(BIN)/python ci/bench/run.py
+
+clean:
+	rm -rf $(VENV) $(LOWEST_VENV) build dist hfzarr-demo .mypy_cache .ruff_cache .pytest_cache \
+		.hypothesis
+	find src tests ci -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/$(STAMP):
+	$(make_venv)
+
+$(LOWEST_VENV)/$(STAMP):
+	$(make_venv)
+
+$(VENV)/.demo: $(VENV)/$(STAMP) pyproject.toml
+	@echo "Installing hfzarr[demo] into $(VENV)"
+	@$(BIN)/python $(INSTALL) -e ".[demo]"
+	@touch $@
+
+$(VENV)/.test: $(VENV)/$(STAMP) pyproject.toml
+	@echo "Installing hfzarr[test] into $(VENV)"
+	@$(BIN)/python $(INSTALL) -e ".[test]"
+	@touch $(VENV)/.demo $@
+
+# On top of the test libraries, so that mypy sees the types of everything that is imported.
+$(VENV)/.lint: $(VENV)/.test ci/constraints/lint.txt
+	@echo "Installing hfzarr[lint] into $(VENV)"
+	@$(BIN)/python $(INSTALL) -c ci/constraints/lint.txt -e ".[lint]"
+	@touch $@
+
+$(LOWEST_VENV)/.test: $(LOWEST_VENV)/$(STAMP) pyproject.toml ci/constraints/lowest.txt
+	@echo "Installing hfzarr[test] with its lowest versions into $(LOWEST_VENV)"
+	@$(LOWEST_VENV)/bin/python $(INSTALL) -c ci/constraints/lowest.txt -e ".[test]"
+	@touch $@

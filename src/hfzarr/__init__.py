@@ -1,0 +1,41 @@
+"""Zarr, OME-Zarr and GeoZarr stores as labeled arrays, for xarray and dask.
+
+>>> import xarray as xr
+>>> "hfzarr" in xr.backends.list_engines()
+True
+"""
+
+from __future__ import annotations
+
+from hfzarr.errors import (
+    AmbiguousTargetError,
+    HfzarrError,
+    InvalidMetadataError,
+    MissingDependencyError,
+    NodeNotFoundError,
+    ReadError,
+    RepairWarning,
+    StoreNotFoundError,
+    TargetError,
+    UnsupportedError,
+)
+from hfzarr.faces import accessor as _accessor
+from hfzarr.model.report import Diagnosis, Finding
+
+__all__ = [
+    "AmbiguousTargetError",
+    "Diagnosis",
+    "Finding",
+    "HfzarrError",
+    "InvalidMetadataError",
+    "MissingDependencyError",
+    "NodeNotFoundError",
+    "ReadError",
+    "RepairWarning",
+    "StoreNotFoundError",
+    "TargetError",
+    "UnsupportedError",
+    "__version__",
+]
+
+__version__ = "0.1.0.dev0"

@@ -1,0 +1,64 @@
+"""What can go wrong, one class per kind of trouble.
+
+Every error derives from :class:`HfzarrError` and says what was wanted, what came and what to do
+next. Each also derives from the built-in error that fits, so that code written for another engine
+(``except FileNotFoundError``) keeps working.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AmbiguousTargetError",
+    "HfzarrError",
+    "InvalidMetadataError",
+    "MissingDependencyError",
+    "NodeNotFoundError",
+    "ReadError",
+    "RepairWarning",
+    "StoreNotFoundError",
+    "TargetError",
+    "UnsupportedError",
+]
+
+
+class HfzarrError(Exception):
+    """The base of every error that hfzarr raises on purpose."""
+
+
+class TargetError(HfzarrError, TypeError, ValueError):
+    """The target or an option is not of a kind that can be opened."""
+
+
+class StoreNotFoundError(HfzarrError, FileNotFoundError):
+    """There is no Zarr store at the place that was named."""
+
+
+class NodeNotFoundError(HfzarrError, FileNotFoundError, KeyError):
+    """The store is there, but the group, array, level or image that was asked for is not."""
+
+    # KeyError would print the repr of the message, quotes and escapes included.
+    __str__ = Exception.__str__
+
+
+class AmbiguousTargetError(HfzarrError, ValueError):
+    """Several things could be meant; the message lists them and the option that chooses."""
+
+
+class InvalidMetadataError(HfzarrError, ValueError):
+    """Metadata breaks a rule of its specification and was not, or could not be, repaired."""
+
+
+class UnsupportedError(HfzarrError, NotImplementedError, ValueError):
+    """The store uses a feature that nobody here can read, such as an unknown codec."""
+
+
+class ReadError(HfzarrError, OSError):
+    """Bytes of a chunk could not be fetched or decoded."""
+
+
+class MissingDependencyError(HfzarrError, ImportError):
+    """An optional library is needed; the message names the extra that installs it."""
+
+
+class RepairWarning(UserWarning):
+    """Metadata was malformed and was repaired; the message lists each repair."""

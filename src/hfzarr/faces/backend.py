@@ -1,0 +1,249 @@
+"""The xarray engine: ``xr.open_dataset(target, engine="hfzarr")`` and ``xr.open_datatree``."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from xarray.backends.common import BackendEntrypoint
+
+from hfzarr.errors import TargetError
+from hfzarr.model.report import OnInvalid
+
+if TYPE_CHECKING:
+    from xarray import Dataset, DataTree
+
+    from hfzarr.faces.opening import Options
+
+__all__ = ["HfzarrBackend"]
+
+_OURS = re.compile(r"(\.ozx|\.zarr\.zip|\.ome\.zarr)/?$", re.IGNORECASE)
+_DECODERS = (
+    "mask_and_scale",
+    "decode_times",
+    "concat_characters",
+    "decode_coords",
+    "use_cftime",
+    "decode_timedelta",
+)
+
+
+class HfzarrBackend(BackendEntrypoint):
+    """Opens Zarr, OME-Zarr and GeoZarr stores as labeled arrays.
+
+    Used through xarray, as ``engine="hfzarr"``. See `open_dataset` for what may be opened, and
+    what becomes of it.
+    """
+
+    description = "Open Zarr, OME-Zarr and GeoZarr stores as labeled arrays with hfzarr"
+    url = "https://github.com/hfzarr/hfzarr"
+    supports_groups = True
+    # Given by hand: xarray cannot find them when the engine is passed as a class.
+    open_dataset_parameters = (
+        "filename_or_obj",
+        *_DECODERS,
+        "drop_variables",
+        "group",
+        "level",
+        "image",
+        "storage_options",
+        "consolidated",
+        "zarr_format",
+        "use_zarr_fill_value_as_mask",
+        "on_invalid",
+        "mode",
+        "store",
+        "engine",
+        "cache_members",
+    )
+
+    def guess_can_open(self, filename_or_obj: Any) -> bool:
+        """Whether to open a target without being named: only what no other engine opens."""
+        if not isinstance(filename_or_obj, (str, os.PathLike)):
+            return False
+        text = os.fspath(filename_or_obj)
+        return isinstance(text, str) and (text.startswith("hf://") or bool(_OURS.search(text)))
+
+    def open_dataset(  # type: ignore[override]
+        self,
+        filename_or_obj: Any,
+        *,
+        mask_and_scale: bool | Mapping[str, bool] = True,
+        decode_times: Any = True,
+        concat_characters: bool | Mapping[str, bool] = True,
+        decode_coords: bool | str = "all",
+        drop_variables: str | Iterable[str] | None = None,
+        use_cftime: bool | Mapping[str, bool] | None = None,
+        decode_timedelta: Any = None,
+        group: str | None = None,
+        level: int | str | None = None,
+        image: int | str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        consolidated: bool | None = None,
+        zarr_format: int | None = None,
+        use_zarr_fill_value_as_mask: bool | None = None,
+        on_invalid: OnInvalid = "repair",
+        mode: str = "r",
+        store: Any = None,
+        engine: Any = None,
+        cache_members: bool = True,
+    ) -> Dataset:
+        """Open one node of a store as a Dataset.
+
+        Parameters
+        ----------
+        filename_or_obj
+            A path, an fsspec URL, a zip (``.zarr.zip``, ``.ozx``), a zarr store, group or array,
+            or a mapping with a ``"path"``.
+        mask_and_scale, decode_times, concat_characters, use_cftime, decode_timedelta
+            The CF decoders, as for every engine of xarray. They do not touch OME-Zarr pixels.
+        decode_coords
+            As in xarray; ``"all"`` by default, so that grid mappings and bounds are coordinates.
+        drop_variables
+            Names of arrays to leave out, unread.
+        group
+            Path of the group or array in the store.
+        level
+            Which resolution of a pyramid: 0 is the finest, -1 the coarsest, or the store's name.
+        image
+            Which image of several: an index, a path or a name.
+        storage_options
+            Passed to fsspec.
+        consolidated
+            True to demand consolidated metadata, False to ignore it, None to use it if there.
+        zarr_format
+            2, 3, or None to find out.
+        use_zarr_fill_value_as_mask
+            Whether Zarr's fill value marks missing data in CF groups; by default in v2 only.
+        on_invalid
+            Malformed metadata is repaired with one warning (``"repair"``), repaired with a
+            warning for each rule (``"warn"``), or refused (``"raise"``).
+        mode, store, engine, cache_members
+            Accepted for code written for xarray's own engine; the store is only read.
+
+        Raises
+        ------
+        HfzarrError
+            What cannot be opened, with the store, the node, what was found and what to do.
+
+        Examples
+        --------
+        >>> import xarray as xr, zarr
+        >>> memory = zarr.storage.MemoryStore()
+        >>> _ = zarr.create_array(
+        ...     memory, name="height", shape=(2, 3), dtype="i4", dimension_names=["y", "x"]
+        ... )
+        >>> dict(xr.open_dataset(memory, engine="hfzarr", group="height").sizes)
+        {'y': 2, 'x': 3}
+        """
+        from hfzarr.faces import read
+
+        return read.dataset(
+            _target(filename_or_obj, store),
+            _options(locals()),
+            **_place(locals()),
+        )
+
+    def open_datatree(  # type: ignore[override]
+        self,
+        filename_or_obj: Any,
+        *,
+        mask_and_scale: bool | Mapping[str, bool] = True,
+        decode_times: Any = True,
+        concat_characters: bool | Mapping[str, bool] = True,
+        decode_coords: bool | str = "all",
+        drop_variables: str | Iterable[str] | None = None,
+        use_cftime: bool | Mapping[str, bool] | None = None,
+        decode_timedelta: Any = None,
+        group: str | None = None,
+        level: int | str | None = None,
+        image: int | str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        consolidated: bool | None = None,
+        zarr_format: int | None = None,
+        use_zarr_fill_value_as_mask: bool | None = None,
+        on_invalid: OnInvalid = "repair",
+        mode: str = "r",
+    ) -> DataTree:
+        """Open a node of a store, and all below it, as a DataTree.
+
+        Parameters are those of `open_dataset`; ``level`` and ``image`` narrow the tree down.
+        """
+        from xarray.backends.common import datatree_from_dict_with_io_cleanup
+
+        from hfzarr.faces import read
+
+        groups = read.groups(
+            filename_or_obj,
+            _options(locals()),
+            **_place(locals()),
+        )
+        return datatree_from_dict_with_io_cleanup(groups)
+
+    def open_groups_as_dict(  # type: ignore[override]
+        self,
+        filename_or_obj: Any,
+        *,
+        mask_and_scale: bool | Mapping[str, bool] = True,
+        decode_times: Any = True,
+        concat_characters: bool | Mapping[str, bool] = True,
+        decode_coords: bool | str = "all",
+        drop_variables: str | Iterable[str] | None = None,
+        use_cftime: bool | Mapping[str, bool] | None = None,
+        decode_timedelta: Any = None,
+        group: str | None = None,
+        level: int | str | None = None,
+        image: int | str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        consolidated: bool | None = None,
+        zarr_format: int | None = None,
+        use_zarr_fill_value_as_mask: bool | None = None,
+        on_invalid: OnInvalid = "repair",
+        mode: str = "r",
+    ) -> dict[str, Dataset]:
+        """Open a node of a store, and all below it, as ``{path: Dataset}``.
+
+        Parameters are those of `open_dataset`; ``level`` and ``image`` narrow the groups down.
+        """
+        from hfzarr.faces import read
+
+        return read.groups(
+            filename_or_obj,
+            _options(locals()),
+            **_place(locals()),
+        )
+
+
+def _target(filename_or_obj: Any, store: Any) -> Any:
+    """Return what to open: ``store=`` is how xarray's own engine takes a ready `ZarrStore`."""
+    if store is None:
+        return filename_or_obj
+    group = getattr(store, "zarr_group", None)
+    if group is None:
+        raise TargetError(
+            f"store= is an xarray ZarrStore, not a {type(store).__name__}; give any other target "
+            "as the first argument"
+        )
+    return group
+
+
+def _options(given: Mapping[str, Any]) -> Options:
+    from hfzarr.faces.opening import Options
+
+    if given["mode"] != "r":
+        raise TargetError(f"hfzarr only reads: mode is 'r', not {given['mode']!r}")
+    drop = given["drop_variables"]
+    return Options(
+        level=given["level"],
+        image=given["image"],
+        drop_variables=frozenset([drop] if isinstance(drop, str) else drop or ()),
+        decoders={name: given[name] for name in _DECODERS},
+        mask_fill_value=given["use_zarr_fill_value_as_mask"],
+    )
+
+
+def _place(given: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("group", "storage_options", "consolidated", "zarr_format", "on_invalid")
+    return {name: given[name] for name in names}

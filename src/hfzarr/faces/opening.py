@@ -1,0 +1,216 @@
+"""One call of the engine: what was asked for, and the store as far as it was read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hfzarr.errors import (
+    HfzarrError,
+    NodeNotFoundError,
+    RepairWarning,
+    StoreNotFoundError,
+    TargetError,
+)
+from hfzarr.model.report import Diagnosis, OnInvalid, Report
+from hfzarr.store.connect import connect
+from hfzarr.store.hierarchy import Hierarchy, NodeDoc
+from hfzarr.store.location import Location, join_path, locate
+from hfzarr.store.source import Source
+from hfzarr.store.zipped import ZipSource
+
+__all__ = ["Opening", "Options", "open_store"]
+
+_MODES = ("repair", "warn", "raise")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What was asked for, beyond the place.
+
+    Attributes
+    ----------
+    level
+        Which resolution, by index (negative from the coarsest) or by the store's name.
+    image
+        Which image of several, by index, path or name.
+    drop_variables
+        Names of arrays to leave out, unread.
+    decoders
+        The CF decoders, by xarray's names for them.
+    mask_fill_value
+        Whether Zarr's fill value marks missing data; None for xarray's default by format.
+    """
+
+    level: int | str | None = None
+    image: int | str | None = None
+    drop_variables: frozenset[str] = frozenset()
+    decoders: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    mask_fill_value: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """A store with one node of it, being translated.
+
+    Attributes
+    ----------
+    location
+        Where the node lies.
+    hierarchy
+        The store's metadata.
+    node
+        The node's own.
+    options
+        What was asked for.
+    report
+        Takes what had to be repaired.
+    """
+
+    location: Location
+    hierarchy: Hierarchy
+    node: NodeDoc
+    options: Options
+    report: Report
+
+    @property
+    def source(self) -> Source:
+        """Where the bytes lie."""
+        return self.hierarchy.source
+
+    @property
+    def path(self) -> str:
+        """Path of the node in its store."""
+        return self.node.path
+
+    def diagnosis(self, kind: str, version: str | None) -> Diagnosis:
+        """Return what was found, for ``.hfzarr.diagnose()``."""
+        return Diagnosis(
+            store=self.source.url, kind=kind, version=version, findings=self.report.findings
+        )
+
+
+def open_store(
+    target: Any,
+    *,
+    group: str | None,
+    storage_options: Mapping[str, Any] | None,
+    consolidated: bool | None,
+    zarr_format: int | None,
+    on_invalid: OnInvalid,
+    options: Options,
+) -> Opening:
+    """Find the node that was asked for and read its metadata.
+
+    Raises
+    ------
+    StoreNotFoundError
+        There is no store.
+    NodeNotFoundError
+        The store has no such group or array.
+    TargetError
+        The target or an option makes no sense.
+    """
+    if on_invalid not in _MODES:
+        raise TargetError(f"on_invalid is one of {_MODES}, not {on_invalid!r}")
+    if zarr_format not in (None, 2, 3):
+        raise TargetError(f"zarr_format is 2, 3 or None, not {zarr_format!r}")
+    location = locate(target, storage_options)
+    source = connect(location)
+    report = Report(strict=on_invalid == "raise")
+    with naming(source.url):
+        if isinstance(source, ZipSource) and source.prefix:
+            report.must(
+                "",
+                "RFC-9, and Zarr's zip store: the metadata of the root lies at the root of the zip",
+                f"the store lies in the folder {source.prefix!r} of the zip",
+                "that folder is taken as the root",
+            )
+        held = getattr(location.held, "supports_consolidated_metadata", True)
+        hierarchy = Hierarchy(
+            source,
+            consolidated=consolidated if held else False,
+            zarr_format=_format(zarr_format),
+        )
+        path = join_path(location.path, group or "")
+        node = hierarchy.open(path)
+    if node is None:
+        raise _not_found(hierarchy, location, path)
+    return Opening(
+        location=location, hierarchy=hierarchy, node=node, options=options, report=report
+    )
+
+
+def _format(zarr_format: int | None) -> Literal[2, 3] | None:
+    return 3 if zarr_format == 3 else 2 if zarr_format == 2 else None
+
+
+def _not_found(hierarchy: Hierarchy, location: Location, path: str) -> HfzarrError:
+    url = hierarchy.source.url
+    with contextlib.suppress(HfzarrError):
+        if path and hierarchy.node("") is not None:
+            parent = path.rpartition("/")[0]
+            near = [child.rpartition("/")[2] for child in hierarchy.children(parent)]
+            return NodeNotFoundError(
+                f"store {url!r} has no group or array {path!r}; below {parent or '/'!r} it has "
+                f"{near[:20]}. Give one of them as group=."
+            )
+    hint = "Check the path, and that it names the store itself rather than a folder around it."
+    with contextlib.suppress(HfzarrError):
+        names = hierarchy.source.list_dir("")
+        stores = [name for name in names if ".zarr" in name or name.endswith((".ozx", ".zip"))]
+        if stores:
+            hint = f"It is a folder with stores in it: {stores[:10]}. Open one of them."
+        elif "manifest.ocdbt" in names:
+            hint = "It is an OCDBT database, which only tensorstore reads; export it to Zarr."
+    at = f"{url}/{path}" if path else url
+    return StoreNotFoundError(
+        f"there is no Zarr store at {at!r}: no zarr.json, .zgroup or .zarray there. {hint}"
+    )
+
+
+@contextlib.contextmanager
+def naming(url: str) -> Iterator[None]:
+    """Put the store's name into errors that do not name it yet."""
+    try:
+        yield
+    except HfzarrError as error:
+        message = str(error)
+        if url in message:
+            raise
+        raise type(error)(f"store {url!r}: {message}") from error
+
+
+def announce(report: Report, url: str, on_invalid: OnInvalid) -> None:
+    """Warn of what was repaired: once with the list of it, or once for each finding."""
+    findings = report.worth_a_warning
+    if not findings:
+        return
+    level = _user_level()
+    if on_invalid == "warn":
+        for finding in findings:
+            warnings.warn(f"store {url!r}: {finding}", RepairWarning, stacklevel=level)
+        return
+    lines = "\n".join(f"- {f.where}: {f.found}; {f.action}" for f in findings)
+    warnings.warn(
+        f"store {url!r} does not follow its specification, and was repaired:\n{lines}\n"
+        "Each rule is listed by .hfzarr.diagnose(); on_invalid='raise' refuses such stores.",
+        RepairWarning,
+        stacklevel=level,
+    )
+
+
+def _user_level() -> int:
+    """Return the stacklevel of the first frame that is neither ours nor xarray's."""
+    ours = tuple(
+        os.path.dirname(sys.modules[name].__file__ or name) for name in ("hfzarr", "xarray")
+    )
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(ours):
+        frame, level = frame.f_back, level + 1
+    return level - 1 or 1

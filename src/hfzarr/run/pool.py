@@ -1,0 +1,116 @@
+"""The threads that fetch and decode, one pool for the whole process."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, Generic, TypeVar
+
+__all__ = ["for_each", "workers"]
+
+T = TypeVar("T")
+_END: Any = object()
+
+_MAX_WORKERS = 32
+_pool: ThreadPoolExecutor | None = None
+_pool_lock = threading.Lock()
+
+
+def workers() -> int:
+    """Return how many threads the pool may have."""
+    return min(_MAX_WORKERS, os.cpu_count() or 1)
+
+
+def for_each(work: Callable[[T], None], items: Iterable[T], *, width: int) -> None:
+    """Call ``work`` on every item, on up to ``width`` threads, this one among them.
+
+    The calling thread takes items too and waits only for calls that are already under way. So
+    it gets done when the pool is busy, or when it is itself a thread of the pool.
+
+    Parameters
+    ----------
+    work
+        Called once for each item.
+    items
+        Iterated lazily, by one thread at a time.
+    width
+        Threads worth having; no more than `workers` are used.
+
+    Raises
+    ------
+    Exception
+        The first error of ``work`` or ``items``; no further item is begun after it.
+
+    Examples
+    --------
+    >>> done = []
+    >>> for_each(done.append, range(4), width=2)
+    >>> sorted(done)
+    [0, 1, 2, 3]
+    """
+    feed = _Feed(work, items)
+    helpers = _start(feed.drain, min(width, workers()) - 1)
+    try:
+        feed.drain()
+    finally:
+        feed.stopped = True
+        running = [helper for helper in helpers if not helper.cancel()]
+        wait(running)
+    for helper in running:
+        helper.result()
+
+
+class _Feed(Generic[T]):
+    """An iterator that several threads empty."""
+
+    def __init__(self, work: Callable[[T], None], items: Iterable[T]) -> None:
+        self.stopped = False
+        self._work = work
+        self._items = iter(items)
+        self._lock = threading.Lock()
+
+    def drain(self) -> None:
+        work, items, lock = self._work, self._items, self._lock
+        try:
+            while True:
+                with lock:
+                    if self.stopped:
+                        return
+                    item = next(items, _END)
+                if item is _END:
+                    return
+                work(item)
+        except BaseException:
+            self.stopped = True
+            raise
+
+
+def _start(call: Callable[[], None], count: int) -> list[Future[None]]:
+    if count < 1:
+        return []
+    pool, started = _shared_pool(), []
+    try:
+        for _ in range(count):
+            started.append(pool.submit(call))
+    except RuntimeError:
+        # The interpreter is shutting down: the calling thread does what is left.
+        pass
+    return started
+
+
+def _shared_pool() -> ThreadPoolExecutor:
+    global _pool
+    with _pool_lock:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(workers(), thread_name_prefix="hfzarr")
+            if hasattr(os, "register_at_fork"):
+                os.register_at_fork(after_in_child=_forget_pool)
+        return _pool
+
+
+def _forget_pool() -> None:
+    """Drop the pool in a forked child, which has its threads' queue but not its threads."""
+    global _pool, _pool_lock
+    _pool, _pool_lock = None, threading.Lock()

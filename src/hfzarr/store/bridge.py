@@ -1,0 +1,197 @@
+"""The two ways to zarr-python: its data types, and a `Source` seen as a zarr store.
+
+Imported only where zarr-python is needed, as that import costs more than most opens.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import warnings
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.abc.store import (
+    ByteRequest,
+    OffsetByteRequest,
+    RangeByteRequest,
+    Store,
+    SuffixByteRequest,
+)
+from zarr.core.array import AsyncArray
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.core.metadata import ArrayV2Metadata, ArrayV3Metadata
+from zarr.storage import MemoryStore, StorePath
+
+from hfzarr.errors import UnsupportedError
+from hfzarr.model.array import ArrayMeta
+from hfzarr.model.report import shorten
+from hfzarr.store.source import ByteRange, Source
+from hfzarr.store.wrapped import ZarrSource
+
+__all__ = ["SourceStore", "array_metadata", "chunk_sizes", "codec_encoding", "open_zarr_array", "resolve_types"]
+
+
+def resolve_types(doc: Mapping[str, Any]) -> tuple[np.dtype[Any], Any]:
+    """Return the in-memory dtype and the fill value that zarr-python gives an array.
+
+    Raises
+    ------
+    UnsupportedError
+        zarr-python does not know a codec, data type or extension in it.
+    """
+    metadata = array_metadata(doc)
+    dtype = metadata.dtype
+    return np.dtype(dtype.to_native_dtype()), metadata.fill_value
+
+
+def array_metadata(doc: Mapping[str, Any]) -> ArrayV2Metadata | ArrayV3Metadata:
+    """Return zarr-python's own metadata object for a document."""
+    kind = ArrayV3Metadata if doc.get("zarr_format") == 3 else ArrayV2Metadata
+    with warnings.catch_warnings():
+        # Data types without a final specification: the user asked to read, not to write them.
+        warnings.simplefilter("ignore")
+        try:
+            return kind.from_dict({"attributes": {}, **doc})
+        except Exception as error:
+            raise UnsupportedError(
+                f"zarr-python {zarr.__version__} cannot read it "
+                f"({type(error).__name__}: {shorten(str(error), 300)}). Install the package that "
+                "brings its codec or data type, or leave the array out with drop_variables=."
+            ) from error
+
+
+def open_zarr_array(source: Source, meta: ArrayMeta) -> zarr.Array[Any]:
+    """Return a zarr-python array that reads through ``source``, without a request."""
+    store = source.store if isinstance(source, ZarrSource) else SourceStore(source)
+    metadata = array_metadata(meta.doc)
+    return zarr.Array(AsyncArray(metadata=metadata, store_path=StorePath(store, meta.path)))
+
+
+class SourceStore(Store):
+    """A `Source` as a read-only zarr store.
+
+    Parameters
+    ----------
+    source
+        Where the bytes lie.
+    """
+
+    supports_writes = False
+    supports_deletes = False
+    supports_partial_writes = False
+    supports_listing = True
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(read_only=True)
+        self.source = source
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SourceStore) and self.source == other.source
+
+    def __repr__(self) -> str:
+        return f"SourceStore({self.source.url!r})"
+
+    async def get(
+        self,
+        key: str,
+        prototype: BufferPrototype,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """Return the object at ``key``, or a part of it."""
+        data = await self.source.get_async(key, _as_range(byte_range))
+        return None if data is None else prototype.buffer.from_bytes(data)
+
+    async def get_partial_values(
+        self,
+        prototype: BufferPrototype,
+        key_ranges: Iterable[tuple[str, ByteRequest | None]],
+    ) -> list[Buffer | None]:
+        """Return parts of many objects."""
+        return [await self.get(key, prototype, wanted) for key, wanted in key_ranges]
+
+    async def exists(self, key: str) -> bool:
+        """Whether there is an object at ``key``."""
+        return await self.source.get_async(key, (0, 1)) is not None
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Refuse: the store is read-only."""
+        self._check_writable()
+
+    async def delete(self, key: str) -> None:
+        """Refuse: the store is read-only."""
+        self._check_writable()
+
+    async def list(self) -> AsyncIterator[str]:
+        """Yield all keys."""
+        async for key in self.list_prefix(""):
+            yield key
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        """Yield all keys below ``prefix``."""
+        base = prefix.strip("/")
+        for name in self.source.list_dir(base):
+            key = f"{base}/{name}" if base else name
+            children = self.source.list_dir(key)
+            if not children:
+                yield key
+            async for child in self.list_prefix(key) if children else _nothing():
+                yield child
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """Yield the names under ``prefix``."""
+        for name in self.source.list_dir(prefix.strip("/")):
+            yield name
+
+
+async def _nothing() -> AsyncIterator[str]:
+    for key in ():
+        yield key
+
+
+def _as_range(request: ByteRequest | None) -> ByteRange:
+    if isinstance(request, RangeByteRequest):
+        return request.start, request.end
+    if isinstance(request, OffsetByteRequest):
+        return request.offset, None
+    if isinstance(request, SuffixByteRequest):
+        return -request.suffix, None
+    return None
+
+
+def codec_encoding(meta: ArrayMeta) -> dict[str, Any]:
+    """Return the codecs of an array as xarray's zarr engine keeps them in ``encoding``."""
+    doc = {key: value for key, value in meta.doc.items() if key not in _INDIVIDUAL}
+    doc["shape"] = [1] * meta.ndim
+    return dict(_codecs_of(json.dumps(doc, sort_keys=True)))
+
+
+# What differs from array to array though the codecs are the same.
+_INDIVIDUAL = frozenset(["attributes", "dimension_names", "shape", "consolidated_metadata"])
+
+
+@functools.lru_cache(maxsize=256)
+def _codecs_of(doc: str) -> dict[str, Any]:
+    metadata = array_metadata(json.loads(doc))
+    array = zarr.Array(AsyncArray(metadata=metadata, store_path=StorePath(MemoryStore(), "")))
+    codecs = {"compressors": array.compressors, "filters": array.filters}
+    # Zarr v2 has no serializer: the order of bytes is part of the data type.
+    return codecs if metadata.zarr_format == 2 else {**codecs, "serializer": array.serializer}
+
+
+def chunk_sizes(source: Source, meta: ArrayMeta) -> tuple[Any, ...]:
+    """Return the chunk sizes along each dimension of an array whose grid is not regular.
+
+    A dimension cut evenly has one number, another has all of them.
+    """
+    array = open_zarr_array(source, meta)
+    try:
+        return tuple(array.chunks)
+    except NotImplementedError:
+        sizes = array.read_chunk_sizes
+    return tuple(
+        along[0] if len(set(along[:-1])) <= 1 and along[-1] <= along[0] else tuple(along)
+        for along in sizes
+    )

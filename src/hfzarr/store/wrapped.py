@@ -1,0 +1,148 @@
+"""A store behind zarr-python's own interface: fsspec URLs, memory, icechunk, anyone's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hfzarr.errors import HfzarrError, ReadError, UnsupportedError
+from hfzarr.store.source import ByteRange
+
+if TYPE_CHECKING:
+    from zarr.abc.store import ByteRequest, Store
+
+__all__ = ["ZarrSource"]
+
+T = TypeVar("T")
+
+# How many requests are under way at once: enough to hide latency, few enough for a server.
+_IN_FLIGHT = 64
+
+
+class ZarrSource:
+    """Reads keys from a zarr store.
+
+    Parameters
+    ----------
+    store
+        The store; it is opened when first read.
+    url
+        Its name in messages.
+    """
+
+    def __init__(self, store: Store, url: str | None = None) -> None:
+        self.store = store
+        self._url = url if url is not None else str(store)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ZarrSource) and bool(self.store == other.store)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._url))
+
+    def __repr__(self) -> str:
+        return f"ZarrSource({self._url!r})"
+
+    @property
+    def url(self) -> str:
+        """Name of the store in messages."""
+        return self._url
+
+    @property
+    def local(self) -> bool:
+        """False: a read may wait for a network."""
+        return False
+
+    def get(self, key: str, byte_range: ByteRange = None) -> bytes | None:
+        """Return the object at ``key``, or a part of it."""
+        return self._sync(self._get(key, byte_range))
+
+    def get_many(self, requests: Sequence[tuple[str, ByteRange]]) -> list[bytes | None]:
+        """Return the objects of many requests, all under way at once."""
+        return self._sync(_gather([self._request(request) for request in requests]))
+
+    def _request(self, request: tuple[str, ByteRange]) -> Callable[[], Awaitable[bytes | None]]:
+        return lambda: self._get(*request)
+
+    async def get_async(self, key: str, byte_range: ByteRange = None) -> bytes | None:
+        """Like `get`, without blocking the caller's event loop."""
+        # The store's clients belong to zarr's own event loop, so that is where they are awaited.
+        from zarr.core.sync import _get_loop
+
+        future = asyncio.run_coroutine_threadsafe(self._get(key, byte_range), _get_loop())
+        return await asyncio.wrap_future(future)
+
+    def list_dir(self, prefix: str) -> list[str]:
+        """Return the names under ``prefix``."""
+        return self._sync(self._list(prefix))
+
+    def list_many(self, prefixes: Sequence[str]) -> list[list[str]]:
+        """Return the names under many prefixes, all listings under way at once."""
+        return self._sync(_gather([self._listing(prefix) for prefix in prefixes]))
+
+    def _listing(self, prefix: str) -> Callable[[], Awaitable[list[str]]]:
+        return lambda: self._list(prefix)
+
+    async def _get(self, key: str, byte_range: ByteRange) -> bytes | None:
+        from zarr.core.buffer import default_buffer_prototype
+
+        try:
+            buffer = await self.store.get(
+                key, default_buffer_prototype(), byte_range=_byte_request(byte_range)
+            )
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return None
+        except HfzarrError:
+            raise
+        except Exception as error:
+            raise ReadError(
+                f"store {self.url!r}: cannot read {key!r}: {type(error).__name__}: {error}"
+            ) from error
+        return None if buffer is None else buffer.to_bytes()
+
+    async def _list(self, prefix: str) -> list[str]:
+        if not self.store.supports_listing:
+            raise self._no_listing(prefix, "it offers no listing")
+        try:
+            names = [name async for name in self.store.list_dir(prefix)]
+        except FileNotFoundError:
+            return []
+        except Exception as error:
+            raise self._no_listing(prefix, f"{type(error).__name__}: {error}") from error
+        return sorted({name.strip("/").rpartition("/")[2] for name in names if name.strip("/")})
+
+    def _no_listing(self, prefix: str, why: str) -> UnsupportedError:
+        return UnsupportedError(
+            f"store {self.url!r}: the members of {prefix or '/'!r} cannot be listed ({why}). "
+            "Consolidate its metadata, or name the array or image wanted with group=."
+        )
+
+    def _sync(self, work: Coroutine[Any, Any, T]) -> T:
+        from zarr.core.sync import sync
+
+        return sync(work)
+
+    def close(self) -> None:
+        """Leave the store open: it may be the caller's."""
+
+
+def _byte_request(byte_range: ByteRange) -> ByteRequest | None:
+    if byte_range is None:
+        return None
+    from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
+
+    start, stop = byte_range
+    if stop is not None:
+        return RangeByteRequest(start, stop)
+    return SuffixByteRequest(-start) if start < 0 else OffsetByteRequest(start)
+
+
+async def _gather(work: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
+    limit = asyncio.Semaphore(_IN_FLIGHT)
+
+    async def one(make: Callable[[], Awaitable[T]]) -> T:
+        async with limit:
+            return await make()
+
+    return list(await asyncio.gather(*(one(make) for make in work)))

@@ -1,0 +1,203 @@
+"""A store in a zip file, here or at any fsspec URL."""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import IO, Any
+
+from hfzarr.errors import ReadError, StoreNotFoundError
+from hfzarr.store.source import ByteRange
+
+__all__ = ["ZipSource"]
+
+#: Any of these at the root of a zip says that the store begins there.
+_ROOT_KEYS = frozenset(["zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata"])
+# Fixed part of a local file header: name and extra field follow it (PKWARE APPNOTE 4.3.7).
+_HEADER = struct.Struct("<26xHH")
+
+
+class ZipSource:
+    """Reads keys as entries of a zip file.
+
+    Where the whole store lies in one folder of the zip, keys are relative to that folder, and
+    `prefix` names it. Entries that are stored, not deflated, are read by range.
+
+    Parameters
+    ----------
+    path
+        The file: a local path, or an fsspec URL.
+    storage_options
+        Passed to fsspec for a URL.
+    """
+
+    def __init__(self, path: str, storage_options: Mapping[str, Any] | None = None) -> None:
+        self.path = path
+        self.storage_options = dict(storage_options or {})
+        self._lock = threading.RLock()
+        self._zip: zipfile.ZipFile | None = None
+        self._file: IO[bytes] | None = None
+        self._dirs: dict[str, set[str]] = {}
+        self._offsets: dict[str, int] = {}
+        self._prefix = ""
+
+    def __getstate__(self) -> tuple[str, dict[str, Any]]:
+        return self.path, self.storage_options
+
+    def __setstate__(self, state: tuple[str, dict[str, Any]]) -> None:
+        self.__init__(*state)  # type: ignore[misc]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ZipSource) and self.__getstate__() == other.__getstate__()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.path))
+
+    def __repr__(self) -> str:
+        return f"ZipSource({self.path!r})"
+
+    @property
+    def url(self) -> str:
+        """The zip file."""
+        return self.path
+
+    @property
+    def local(self) -> bool:
+        """Whether the file is one of this machine."""
+        return "://" not in self.path
+
+    @property
+    def prefix(self) -> str:
+        """The folder of the zip that holds the store, with a slash at its end; ``""`` for none."""
+        self._open()
+        return self._prefix
+
+    def _open(self) -> zipfile.ZipFile:
+        with self._lock:
+            if self._zip is None:
+                self._file = self._open_file()
+                try:
+                    self._zip = zipfile.ZipFile(self._file)
+                except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+                    self._file.close()
+                    raise ReadError(
+                        f"{self.path!r} is not a readable zip file ({error}); it may be cut short. "
+                        "Fetch or write it again."
+                    ) from error
+                self._index(self._zip)
+            return self._zip
+
+    def _open_file(self) -> IO[bytes]:
+        try:
+            if self.local:
+                return open(self.path, "rb")
+            import fsspec
+
+            opened: IO[bytes] = fsspec.open(self.path, "rb", **self.storage_options).open()
+            return opened
+        except FileNotFoundError as error:
+            raise StoreNotFoundError(f"there is no zip file at {self.path!r}") from error
+        except OSError as error:
+            raise ReadError(f"cannot open the zip file {self.path!r}: {error}") from error
+
+    def _index(self, archive: zipfile.ZipFile) -> None:
+        names = [info.filename for info in archive.infolist() if not info.is_dir()]
+        tops = {name.split("/", 1)[0] for name in names}
+        folders = {t for t in tops if t != "__MACOSX" and not t.startswith(".")}
+        if not tops & _ROOT_KEYS and len(folders) == 1:
+            folder = folders.pop() + "/"
+            if any(name == folder + key for name in names for key in _ROOT_KEYS):
+                self._prefix = folder
+        self._dirs = {"": set()}
+        for name in names:
+            if not name.startswith(self._prefix):
+                continue
+            key = name[len(self._prefix) :]
+            while key:
+                parent, _, base = key.rpartition("/")
+                children = self._dirs.setdefault(parent, set())
+                if base in children:
+                    break
+                children.add(base)
+                key = parent
+
+    def get(self, key: str, byte_range: ByteRange = None) -> bytes | None:
+        """Return the entry at ``key``, or a part of it."""
+        archive = self._open()
+        try:
+            info = archive.getinfo(self._prefix + key)
+        except KeyError:
+            return None
+        if info.is_dir():
+            return None
+        try:
+            if info.compress_type == zipfile.ZIP_STORED and byte_range is not None:
+                return self._get_stored(info, byte_range)
+            with self._lock:
+                data = archive.read(info)
+        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
+            raise ReadError(f"store {self.path!r}: cannot read {key!r}: {error}") from error
+        return data if byte_range is None else data[_as_slice(byte_range, len(data))]
+
+    def _get_stored(self, info: zipfile.ZipInfo, byte_range: ByteRange) -> bytes:
+        start, stop, _ = _as_slice(byte_range, info.file_size).indices(info.file_size)
+        return self._pread(self._offset(info) + start, max(stop - start, 0))
+
+    def _offset(self, info: zipfile.ZipInfo) -> int:
+        offset = self._offsets.get(info.filename)
+        if offset is None:
+            header = self._pread(info.header_offset, _HEADER.size)
+            name_length, extra_length = _HEADER.unpack(header)
+            offset = info.header_offset + _HEADER.size + name_length + extra_length
+            self._offsets[info.filename] = offset
+        return offset
+
+    def _pread(self, start: int, count: int) -> bytes:
+        file = self._file
+        if file is None:
+            raise ReadError(f"the zip file {self.path!r} was closed while it was read")
+        if self.local and hasattr(os, "pread"):
+            return os.pread(file.fileno(), count, start)
+        with self._lock:
+            file.seek(start)
+            return file.read(count)
+
+    def get_many(self, requests: Sequence[tuple[str, ByteRange]]) -> list[bytes | None]:
+        """Return many entries; a zip is one file, so one after the other."""
+        return [self.get(key, byte_range) for key, byte_range in requests]
+
+    async def get_async(self, key: str, byte_range: ByteRange = None) -> bytes | None:
+        """Like `get`, in a thread where the file is remote."""
+        if self.local:
+            return self.get(key, byte_range)
+        import asyncio
+
+        return await asyncio.to_thread(self.get, key, byte_range)
+
+    def list_dir(self, prefix: str) -> list[str]:
+        """Return the names under ``prefix``."""
+        self._open()
+        return sorted(self._dirs.get(prefix.strip("/"), ()))
+
+    def list_many(self, prefixes: Sequence[str]) -> list[list[str]]:
+        """Return the names under many prefixes."""
+        return [self.list_dir(prefix) for prefix in prefixes]
+
+    def close(self) -> None:
+        """Close the file; the next read opens it again."""
+        with self._lock:
+            if self._zip is not None:
+                self._zip.close()
+            if self._file is not None:
+                self._file.close()
+            self._zip = self._file = None
+            self._offsets = {}
+
+
+def _as_slice(byte_range: ByteRange, size: int) -> slice:
+    if byte_range is None:
+        return slice(0, size)
+    return slice(*byte_range)

@@ -1,0 +1,39 @@
+"""What every test may ask for: the folder of real stores, and how hypothesis behaves."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Stores are written inside tests, so time says nothing; CI tries the same examples every time.
+settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "ci", parent=settings.get_profile("local"), derandomize=True, print_blob=True
+)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture(scope="session")
+def realdata() -> Path:
+    """Folder of real stores: ``$HFZARR_REALDATA``, else ``../shared/realdata``."""
+    named = os.environ.get("HFZARR_REALDATA")
+    folder = Path(named) if named else ROOT.parent / "shared" / "realdata"
+    if not (folder / "expected.json").is_file():
+        if named:
+            pytest.fail(f"HFZARR_REALDATA is {named!r}, but there is no expected.json in it")
+        pytest.skip("no real stores: set HFZARR_REALDATA to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def expected(realdata: Path) -> dict[str, Any]:
+    """What each array of the real stores holds, as ``expected.json`` says."""
+    values: dict[str, Any] = json.loads((realdata / "expected.json").read_text("utf-8"))
+    return values

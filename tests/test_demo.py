@@ -1,0 +1,226 @@
+"""The ``hfzarr`` command: what the demo writes, opens and draws, and how errors end."""
+
+from __future__ import annotations
+
+import colorsys
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+pytest.importorskip("PIL")
+
+from hfzarr.errors import TargetError
+from hfzarr.faces.cli import main
+from hfzarr.faces.demo import _halve_majority, _halve_mean, run_demo
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "open_ome_zarr.py"
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """Run the small demo once, as a shell would; return its folder and what it printed."""
+    out = tmp_path_factory.mktemp("demo") / "new" / "folder"
+    command = [sys.executable, "-c", "import sys; from hfzarr.faces.cli import main; "
+               "sys.exit(main())", "demo", "--size", "small", "--out", str(out)]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return out, done.stdout
+
+
+def hues(picture):
+    """Return the hues, in twelfths of the circle, of the vivid pixels."""
+    pixels = picture.reshape(-1, 3)[::97] / 255
+    hsv = [colorsys.rgb_to_hsv(*pixel) for pixel in pixels]
+    return {round(12 * h) % 12 for h, s, v in hsv if s > 0.6 and v > 0.4}
+
+
+def test_each_step_is_announced_with_its_time(demo):
+    out, said = demo
+    steps = [line for line in said.splitlines() if line.startswith("[")]
+    assert [line[:5] for line in steps] == [f"[{i}/5]" for i in range(1, 6)]
+    assert all(line.endswith(" s)") for line in steps)
+    assert "\r" not in said
+    assert str(out / "cells.png") in said
+
+
+def test_what_was_opened_is_printed(demo):
+    _, said = demo
+    assert "<xarray.Dataset>" in said
+    assert "Mitochondria" in said
+    tree = [line.split() for line in said.splitlines() if line.strip().startswith("/")]
+    assert [line[0] for line in tree if "image" in line] == ["/0", "/1", "/2", "/3"]
+    assert [line[0] for line in tree if "labels" in line] == [
+        f"/labels/nuclei/{i}" for i in range(4)
+    ]
+    assert "y 0.25 µm" in said
+
+
+def test_the_picture_is_vivid(demo):
+    from PIL import Image
+
+    with Image.open(demo[0] / "cells.png") as png:
+        assert png.format == "PNG"
+        assert png.mode == "RGB"
+        picture = np.asarray(png)
+    assert picture.shape[0] > 1000
+    assert picture.shape[1] > 1500
+    assert (picture.max(axis=2) > 60).mean() > 0.3
+    assert hues(picture) >= {7, 11, 2} or len(hues(picture)) >= 4
+    # Outlines and text are near white, and thin.
+    assert 0.003 < (picture.min(axis=2) > 190).mean() < 0.1
+
+
+def test_the_store_is_what_the_specification_asks(demo):
+    root = zarr.open_group(demo[0] / "cells.ome.zarr", mode="r")
+    assert root.metadata.consolidated_metadata is not None
+    ome = root.attrs["ome"]
+    (multiscale,) = ome["multiscales"]
+    assert ome["version"] == "0.5"
+    assert [axis["name"] for axis in multiscale["axes"]] == ["c", "z", "y", "x"]
+    assert {axis.get("unit") for axis in multiscale["axes"]} == {None, "micrometer"}
+    for level, dataset in enumerate(multiscale["datasets"]):
+        array = root[dataset["path"]]
+        edge = 256 // 2**level
+        assert array.shape == (3, 24, edge, edge)
+        assert array.dtype == np.uint16
+        assert array.shards[0] == 1
+        assert array.shards[1] >= 24
+        assert array.metadata.dimension_names == ("c", "z", "y", "x")
+        scale, shift = dataset["coordinateTransformations"]
+        pixel = 0.25 * 2**level
+        assert scale == {"type": "scale", "scale": [1.0, 1.0, pixel, pixel]}
+        # The first pixel's outer edge is the same on every level.
+        assert shift["translation"] == [0, 0, pixel / 2 - 0.125, pixel / 2 - 0.125]
+
+
+def test_the_omero_channels_have_windows_that_hold_the_signal(demo):
+    root = zarr.open_group(demo[0] / "cells.ome.zarr", mode="r")
+    channels = root.attrs["ome"]["omero"]["channels"]
+    assert [c["label"] for c in channels] == ["Nuclei", "Actin", "Mitochondria"]
+    for channel, values in zip(channels, root["0"][...], strict=True):
+        assert values.min() < channel["window"]["start"] < channel["window"]["end"] < values.max()
+
+
+def test_labels_have_levels_colours_and_properties(demo):
+    root = zarr.open_group(demo[0] / "cells.ome.zarr", mode="r")
+    assert root["labels"].attrs["ome"]["labels"] == ["nuclei"]
+    nuclei = root["labels/nuclei"]
+    ome = nuclei.attrs["ome"]
+    datasets = ome["multiscales"][0]["datasets"]
+    shapes = [nuclei[d["path"]].shape for d in datasets]
+    assert shapes == [(24, n, n) for n in (256, 128, 64, 32)]
+    finest = nuclei["0"][...]
+    present = set(np.unique(finest).tolist()) - {0}
+    assert {c["label-value"] for c in ome["image-label"]["colors"]} == present
+    volumes = {p["label-value"]: p["volume_um3"] for p in ome["image-label"]["properties"]}
+    assert volumes[1] == (finest == 1).sum() * 0.25 * 0.25
+    assert set(np.unique(nuclei["3"][...]).tolist()) - {0} <= present
+
+
+def test_halving_keeps_means_and_majorities():
+    image = np.array([[[1, 2, 65535, 65535], [3, 4, 65535, 65534]]], np.uint16)
+    assert _halve_mean(image).tolist() == [[[3, 65535]]]
+    for block, winner in [([1, 2, 2, 2], 2), ([1, 1, 2, 2], 1), ([3, 2, 2, 1], 2),
+                          ([0, 5, 7, 7], 7), ([9, 5, 7, 9], 9), ([4, 3, 2, 1], 4)]:  # fmt: skip
+        assert _halve_majority(np.array(block).reshape(2, 2)).tolist() == [[winner]]
+
+
+def test_a_second_demo_replaces_the_first_and_can_be_quiet(demo, tmp_path: Path, capsys):
+    out = tmp_path / "out"
+    assert main(["demo", "--size", "small", "--quiet", "--out", str(out)]) == 0
+    first = (out / "cells.png").read_bytes()
+    run_demo(out, size="small", quiet=True)
+    assert (out / "cells.png").read_bytes() == first
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_demo_does_not_overwrite_what_it_did_not_make(tmp_path: Path, capsys):
+    foreign = tmp_path / "cells.ome.zarr"
+    foreign.mkdir()
+    (foreign / "zarr.json").write_text(json.dumps({"zarr_format": 3, "node_type": "group"}))
+    with pytest.raises(TargetError, match="not made by the demo"):
+        run_demo(tmp_path, size="small", quiet=True)
+    assert main(["demo", "--size", "small", "--out", str(tmp_path)]) == 2
+    assert "--out" in capsys.readouterr().err
+    assert [p.name for p in foreign.iterdir()] == ["zarr.json"]
+
+
+def test_info_prints_the_tree(demo, capsys):
+    assert main(["info", str(demo[0] / "cells.ome.zarr")]) == 0
+    said, errors = capsys.readouterr()
+    assert "DataTree" in said
+    assert "nuclei" in said
+    assert "uint16" in said
+    assert errors == ""
+
+
+def test_info_of_an_array_prints_a_dataset(demo, capsys):
+    assert main(["info", str(demo[0] / "cells.ome.zarr" / "2")]) == 0
+    assert "Dataset" in capsys.readouterr().out
+
+
+def test_info_lists_findings(tmp_path: Path, capsys):
+    path = tmp_path / "odd.ome.zarr"
+    root = zarr.open_group(path, mode="w", zarr_format=3)
+    root.create_array("0", shape=(4, 4), dtype="u1", dimension_names=("y", "x"))
+    transform = [{"type": "scale", "scale": [1.0, 1.0]}]
+    datasets = [{"path": "0", "coordinateTransformations": transform}]
+    axes = [{"name": d, "type": "space", "unit": "µm"} for d in "yx"]
+    root.attrs["ome"] = {"multiscales": [{"axes": axes, "datasets": datasets}]}
+    assert main(["info", str(path)]) == 0
+    said, errors = capsys.readouterr()
+    assert "findings" in said
+    assert "version" in said
+    assert errors == ""
+
+
+def test_a_missing_store_is_one_line_on_stderr(tmp_path: Path):
+    command = [sys.executable, "-m", "hfzarr.faces.cli", "info", str(tmp_path / "none.zarr")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("hfzarr: ")
+    assert "none.zarr" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["unknown"], ["demo", "--size", "huge"]])
+def test_wrong_arguments_exit_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as error:
+        main(arguments)
+    assert error.value.code == 2
+    assert "usage: hfzarr" in capsys.readouterr().err
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as error:
+        main(["--version"])
+    assert error.value.code == 0
+    assert capsys.readouterr().out.startswith("hfzarr ")
+
+
+def test_the_command_line_starts_without_heavy_libraries():
+    code = (
+        "import sys, hfzarr.faces.cli; "
+        "print([m for m in ('xarray', 'zarr', 'numpy', 'PIL', 'dask') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_the_example_runs_on_the_demo(demo, tmp_path: Path, capsys):
+    from PIL import Image
+
+    module = runpy.run_path(str(EXAMPLE))
+    module["main"](str(demo[0] / "cells.ome.zarr"), str(tmp_path / "region.png"))
+    said = capsys.readouterr().out
+    assert "'c': 3, 'z': 24, 'y': 64, 'x': 64" in said
+    with Image.open(tmp_path / "region.png") as png:
+        assert png.size == (256, 256)
