@@ -107,7 +107,7 @@ def test_keys_without_a_declaration_are_used_and_noted() -> None:
     assert geo is not None
     assert geo.crs == Crs(code=UTM33)
     assert geo.transform == tuple(NORTH_UP)
-    assert [finding.severity for finding in report] == ["should", "should"]
+    assert [finding.severity for finding in report] == ["note", "note"]
 
 
 def test_a_node_that_says_nothing_has_no_georeference() -> None:
@@ -477,7 +477,7 @@ def test_a_box_that_disagrees_gives_way(box: list[float], said: str | None) -> N
     else:
         (finding,) = report
         assert said in finding.found
-        assert finding.severity == "should"
+        assert finding.severity == "note"
         assert geo.bbox == (500000.0, 4999980.0, 500030.0, 5000000.0)
 
 
@@ -598,7 +598,7 @@ def test_a_levels_own_transform_wins() -> None:
     assert pyramid is not None
     assert pyramid.levels[1].geo is not None
     assert pyramid.levels[1].geo.transform == (360.0, 0.0, 699960.0, 0.0, -360.0, 4700040.0)
-    assert [finding.severity for finding in report] == ["should"]
+    assert [finding.severity for finding in report] == ["note"]
 
 
 @pytest.mark.parametrize(

@@ -224,17 +224,21 @@ def test_shard_indexes(tmp_path, location, checksum, endian):
 
 
 @pytest.mark.parametrize(
-    ("kwargs", "place"),
-    [({"zarr_format": 2}, "1.1.0"), ({}, "c/1/1/0"), ({"shards": SHARDS}, "c/1/0/0")],
+    ("kwargs", "key", "region"),
+    [
+        ({"zarr_format": 2}, "1.1.0", np.s_[4:8, 3:6]),
+        ({}, "c/1/1/0", np.s_[4:8, 3:6]),
+        ({"shards": SHARDS}, "c/1/0/0", np.s_[8:, :6]),
+    ],
     ids=["v2", "v3", "sharded"],
 )
 @pytest.mark.parametrize("fill", [None, 9])
-def test_missing_chunks_are_filled(tmp_path, kwargs, place, fill):
+def test_missing_chunks_are_filled(tmp_path, kwargs, key, region, fill):
     data = sample(SHAPE, "<i4")
     data[:4, :3] = fill or 0  # an inner chunk that is not stored
     reader, array = make(tmp_path, dtype="<i4", written=data, fill_value=fill, **kwargs)
-    Path(tmp_path, "deep/a", place).unlink()
-    assert (np.asarray(array[4:, 6:]) == (fill or 0)).any()
+    Path(tmp_path, "deep/a", key).unlink()
+    assert (reader.read()[region] == (fill or 0)).all()
     check(reader, array)
 
 
@@ -355,7 +359,7 @@ def test_unknown_chains_go_to_zarr(tmp_path, name):
 
 @pytest.mark.filterwarnings("ignore")
 def test_variable_strings_go_to_zarr(tmp_path):
-    reader, array = make(tmp_path, shape=(3,), chunks=(2,), dtype=str, written=["a", "b", "cc"])
+    reader, _ = make(tmp_path, shape=(3,), chunks=(2,), dtype=str, written=["a", "b", "cc"])
     assert not reader.is_fast
     assert reader.read((slice(None, None, -1),)).tolist() == ["cc", "b", "a"]
     assert reader.read_points(([0, 0],)).tolist() == ["a", "a"]
@@ -365,7 +369,7 @@ def test_variable_strings_go_to_zarr(tmp_path):
 def test_an_error_of_zarr_names_the_array(tmp_path):
     reader, _ = make(tmp_path, **FOREIGN["filters"])
     Path(tmp_path, "deep/a/0.0.0").write_bytes(b"xx")
-    with pytest.raises(ReadError, match="array 'deep/a' in fake://.*zarr-python could not"):
+    with pytest.raises(ReadError, match=r"array 'deep/a' in fake://.*zarr-python could not"):
         reader.read()
 
 
@@ -444,9 +448,8 @@ def test_streams_of_other_writers(tmp_path, codec, content):
 def damaged(codec, *, extra=()):
     """Return contents that must be refused."""
     good = codec.encode(RAW)
-    return [b"", good[: len(good) // 2], good[:3], b"\xff" * 40, codec.encode(RAW[:-2]), *extra] + [
-        codec.encode(RAW + b"more")
-    ]
+    short, long = codec.encode(RAW[:-2]), codec.encode(RAW + b"more")
+    return [b"", good[: len(good) // 2], good[:3], b"\xff" * 40, short, long, *extra]
 
 
 DAMAGE = [
@@ -494,7 +497,6 @@ def shard_case(tmp_path, **kwargs):
     [
         (lambda data: data[:20], "wanted 164 bytes at its end, got 20"),
         (lambda data: data[:-1] + b"x", "wanted the crc32c"),
-        (lambda data: b"x" + data[9:], "inner chunk|cut short|wanted"),
         (lambda data: with_entry(data, (2**60, 8)), "got|wanted"),
         (lambda data: with_entry(data, (0, 2**60)), "wanted at most"),
         (lambda data: with_entry(data, (2**64 - 1, 8)), "damaged"),
@@ -508,7 +510,7 @@ def test_damaged_shards_are_named(tmp_path, edit, message):
         for selection in ((), (slice(0, 1),)):
             with pytest.raises(ReadError, match=message) as error:
                 each.read(selection)
-            assert f"'deep/a/c/0'" in str(error.value)  # noqa: F541
+            assert "'deep/a/c/0'" in str(error.value)
 
 
 def with_entry(data, entry):
@@ -659,7 +661,7 @@ def test_a_fork_reads_too_and_imports_are_late(tmp_path):
 )
 def test_parity_with_tensorstore(tmp_path, kwargs):
     tensorstore = pytest.importorskip("tensorstore")
-    reader, array = make(tmp_path, **kwargs)
+    reader, _ = make(tmp_path, **kwargs)
     driver = "zarr" if kwargs.get("zarr_format") == 2 else "zarr3"
     store = {"driver": "file", "path": f"{tmp_path}/deep/a"}
     theirs = tensorstore.open({"driver": driver, "kvstore": store}).result()

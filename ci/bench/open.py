@@ -70,8 +70,7 @@ class Row:
     def __str__(self) -> str:
         """Return the row as a line of the table."""
         ratio = f"{self.ours / self.theirs:.2f}" if self.theirs else "–"
-        bound = f"{self.goal:g} {self.unit}".strip() if self.limit else f"{self.goal:g}×"
-        goal = "–" if self.goal is None else f"≤ {bound}"
+        goal = "–" if self.goal is None else f"≤ {self.goal:g}{'' if self.limit else '×'}"
         verdict = {True: "met", False: "MISSED", None: ""}[self.good]
         return (
             f"{self.what:<47} {_number(self.ours):>8} {_number(self.theirs):>8} {self.unit:<8} "
@@ -211,15 +210,11 @@ class Bench:
             limit=True,
         )
         pyramid = self.pyramid(3, True)
-        first = (
-            "import time; start = time.perf_counter(); import xarray; "
-            "xarray.open_dataset({path!r}, engine={engine!r}); print({clock})"
-        )
+        targets = {OURS: pyramid.ome, STOCK: pyramid.stripped_level}
         scripts = {
-            OURS: first.replace("{path!r}", repr(str(pyramid.ome))).replace("{engine!r}", repr(OURS)),
-            STOCK: first.replace("{path!r}", repr(str(pyramid.stripped_level))).replace(
-                "{engine!r}", repr(STOCK)
-            ),
+            engine: "import time; start = time.perf_counter(); import xarray; "
+            f"xarray.open_dataset({str(path)!r}, engine={engine!r}); print({{clock}})"
+            for engine, path in targets.items()
         }
         times = _in_processes(scripts, repeats=5)
         yield Row(what="import xarray + first open_dataset", ours=times[OURS], theirs=times[STOCK])

@@ -19,11 +19,12 @@ from hfzarr.errors import (
     TargetError,
     UnsupportedError,
 )
-from hfzarr.faces import accessor as _accessor
+from hfzarr.faces.accessor import DatasetAccessor, TreeAccessor
 from hfzarr.model.report import Diagnosis, Finding
 
 __all__ = [
     "AmbiguousTargetError",
+    "DatasetAccessor",
     "Diagnosis",
     "Finding",
     "HfzarrError",
@@ -34,6 +35,7 @@ __all__ = [
     "RepairWarning",
     "StoreNotFoundError",
     "TargetError",
+    "TreeAccessor",
     "UnsupportedError",
     "__version__",
 ]

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 __all__ = ["DatasetAccessor", "TreeAccessor"]
 
-_KEY = "hfzarr_diagnosis"
+#: Where the diagnosis is kept: it travels with the object and is never written to a file.
+DIAGNOSIS_KEY = "hfzarr_diagnosis"
 
 
-@xr.register_dataset_accessor("hfzarr")
+@xr.register_dataset_accessor("hfzarr")  # type: ignore[no-untyped-call]
 class DatasetAccessor:
     """What hfzarr adds to a Dataset."""
 
@@ -79,7 +80,7 @@ def _chunks(variable: xr.Variable, by: str) -> dict[Hashable, int]:
     return {dim: n for dim, n in preferred.items() if dim in variable.dims}
 
 
-@xr.register_datatree_accessor("hfzarr")
+@xr.register_datatree_accessor("hfzarr")  # type: ignore[no-untyped-call]
 class TreeAccessor:
     """What hfzarr adds to a DataTree."""
 
@@ -102,7 +103,7 @@ class TreeAccessor:
 
 
 def _diagnosis(encoding: Any) -> Diagnosis:
-    found = encoding.get(_KEY)
+    found = encoding.get(DIAGNOSIS_KEY)
     if isinstance(found, Diagnosis):
         return found
     raise TargetError(

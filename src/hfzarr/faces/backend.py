@@ -66,7 +66,7 @@ class HfzarrBackend(BackendEntrypoint):
         text = os.fspath(filename_or_obj)
         return isinstance(text, str) and (text.startswith("hf://") or bool(_OURS.search(text)))
 
-    def open_dataset(  # type: ignore[override]
+    def open_dataset(
         self,
         filename_or_obj: Any,
         *,
@@ -146,7 +146,7 @@ class HfzarrBackend(BackendEntrypoint):
             **_place(locals()),
         )
 
-    def open_datatree(  # type: ignore[override]
+    def open_datatree(
         self,
         filename_or_obj: Any,
         *,
@@ -182,7 +182,7 @@ class HfzarrBackend(BackendEntrypoint):
         )
         return datatree_from_dict_with_io_cleanup(groups)
 
-    def open_groups_as_dict(  # type: ignore[override]
+    def open_groups_as_dict(
         self,
         filename_or_obj: Any,
         *,

@@ -89,7 +89,11 @@ def _info(arguments: argparse.Namespace) -> int:
         # The findings are printed below, which says the same at more length.
         warnings.simplefilter("ignore", RepairWarning)
         opened = xr.open_datatree(arguments.target, engine="hfzarr")
-    print(opened)
+    # An array, or a group without groups, is no more than one Dataset.
+    print(opened if opened.children else opened.to_dataset())
+    diagnosis = opened.hfzarr.diagnose()
+    if diagnosis.findings:
+        print(f"\n{diagnosis}")
     return 0
 
 

@@ -224,7 +224,7 @@ def _image_metadata(volume: Volume, windows: list[tuple[int, int]]) -> dict[str,
     channel_axis: dict[str, Any] = {"name": "c", "type": "channel"}
     return {
         "version": "0.5",
-        "multiscales": [_multiscale("cells", volume, [channel_axis], "mean")],
+        "multiscales": [_multiscale("cells", volume, [channel_axis], ("mean", "mean of 2 x 2"))],
         "omero": {"channels": channels, "rdefs": {"model": "color"}},
     }
 
@@ -236,7 +236,7 @@ def _label_metadata(volume: Volume) -> dict[str, Any]:
     numbers = [int(n) for n in np.flatnonzero(counts) if n]
     return {
         "version": "0.5",
-        "multiscales": [_multiscale("nuclei", volume, [], "mode")],
+        "multiscales": [_multiscale("nuclei", volume, [], ("mode", "majority of 2 x 2"))],
         "image-label": {
             "colors": [{"label-value": n, "rgba": _rainbow(n)} for n in numbers],
             "properties": [
@@ -248,12 +248,13 @@ def _label_metadata(volume: Volume) -> dict[str, Any]:
 
 
 def _multiscale(
-    name: str, volume: Volume, before: list[dict[str, Any]], method: str
+    name: str, volume: Volume, before: list[dict[str, Any]], method: tuple[str, str]
 ) -> dict[str, Any]:
     space = [{"name": d, "type": "space", "unit": "micrometer"} for d in "zyx"]
     return {
         "name": name,
-        "type": method,
+        "type": method[0],
+        "metadata": {"method": method[1], "description": MARK},
         "axes": [*before, *space],
         "datasets": [
             {"path": str(level), "coordinateTransformations": _transforms(volume, level, before)}

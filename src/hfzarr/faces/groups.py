@@ -87,9 +87,7 @@ def group_dataset(
     own = georeference(attrs, inherited=inherited, where=where, report=opening.report)
     if masked is None:
         masked = opening.options.mask_fill_value
-    variables = {
-        name: _variable(opening, meta, own, masked) for name, meta in arrays.items()
-    }
+    variables = {name: _variable(opening, meta, own, masked) for name, meta in arrays.items()}
     shown = {key: value for key, value in attrs.items() if not key.lower().startswith("_nc")}
     store = _Members(variables, shown)
     dataset: Dataset = StoreBackendEntrypoint().open_dataset(

@@ -48,7 +48,8 @@ def choose_level(image: Image, level: int | str | None) -> Level:
         return image.levels[index]
     raise NodeNotFoundError(
         f"image {image.where or '/'!r} has no level {level!r}; it has {len(names)}: {names}. "
-        f"Give level= as 0 to {len(names) - 1}, as -1 to {-len(names)} from the coarsest, or by name."
+        f"Give level= as 0 to {len(names) - 1}, as -1 to {-len(names)} from the coarsest, or by "
+        "name."
     )
 
 
@@ -78,7 +79,8 @@ def image_dataset(source: Source, image: Image, level: Level) -> Dataset:
     name = "image" if image.label is None else "labels"
     coords = _coords(image, level)
     attrs = {**image_attrs(image), "level": level.path}
-    return Dataset({name: variable}, coords=Coordinates(coords, indexes={}), attrs=attrs)
+    # With their indexes, as these coordinates are in memory: xarray would add them one by one.
+    return Dataset({name: variable}, coords=Coordinates(coords), attrs=attrs)
 
 
 def image_attrs(image: Image) -> dict[str, Any]:
@@ -184,9 +186,7 @@ def plate_dataset(source: Source, node: PlateNode, level: int | str | None) -> D
     AmbiguousTargetError
         The fields differ in shape or dims.
     """
-    levels = {
-        path: choose_level(images.images[0], level) for path, images in node.images.items()
-    }
+    levels = {path: choose_level(images.images[0], level) for path, images in node.images.items()}
     _check_alike(levels)
     path, first = next(iter(levels.items()))
     columns = _field_names(node)
@@ -202,7 +202,9 @@ def plate_dataset(source: Source, node: PlateNode, level: int | str | None) -> D
     coords = _plate_coords(node, columns, grid, acquisitions)
     if node.plate is None:
         grid, dims = grid[0], ("field",)
-        coords = {key: var.isel(well=0) if "well" in var.dims else var for key, var in coords.items()}
+        coords = {
+            key: var.isel(well=0) if "well" in var.dims else var for key, var in coords.items()
+        }
     stacked = StackedArray(grid, first.array.shape, first.array.dtype, first.array.fill_value)
     image = node.images[path].images[0]
     variable = Variable(
@@ -216,7 +218,7 @@ def plate_dataset(source: Source, node: PlateNode, level: int | str | None) -> D
     attrs = {**_plate_attrs(node), **image_attrs(image), "level": first.path}
     attrs.pop("name", None)
     attrs |= {"name": node.plate.name} if node.plate and node.plate.name else {}
-    return Dataset({"image": variable}, coords=Coordinates(coords, indexes={}), attrs=attrs)
+    return Dataset({"image": variable}, coords=Coordinates(coords), attrs=attrs)
 
 
 def _check_alike(levels: Mapping[str, Level]) -> None:
@@ -226,7 +228,8 @@ def _check_alike(levels: Mapping[str, Level]) -> None:
     if len(kinds) == 1:
         return
     table = "\n".join(
-        f"- {dict(zip(dims, shape, strict=True))} {dtype}: {len(paths)} fields, such as {paths[0]!r}"
+        f"- {dict(zip(dims, shape, strict=True))} {dtype}: "
+        f"{len(paths)} fields, such as {paths[0]!r}"
         for (dims, shape, dtype), paths in kinds.items()
     )
     raise AmbiguousTargetError(
@@ -247,12 +250,13 @@ def _plate_coords(
     node: PlateNode, columns: list[str], grid: Any, acquisitions: Any
 ) -> dict[str, Variable]:
     wells = [f"{well.row}/{well.column}" for well in node.wells]
+    present = np.array([[one is not None for one in row] for row in grid])
     coords = {
         "well": Variable(("well",), np.array(wells)),
         "row": Variable(("well",), np.array([well.row for well in node.wells])),
         "column": Variable(("well",), np.array([well.column for well in node.wells])),
         "field": Variable(("field",), np.array(columns)),
-        "present": Variable(("well", "field"), np.not_equal(grid, None).astype(bool)),
+        "present": Variable(("well", "field"), present),
     }
     if (acquisitions >= 0).any():
         coords["acquisition"] = Variable(("well", "field"), acquisitions)

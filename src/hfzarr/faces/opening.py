@@ -27,6 +27,8 @@ from hfzarr.store.zipped import ZipSource
 __all__ = ["Opening", "Options", "open_store"]
 
 _MODES = ("repair", "warn", "raise")
+# How many repairs one warning lists; all are listed by .hfzarr.diagnose().
+_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +198,9 @@ def announce(report: Report, url: str, on_invalid: OnInvalid) -> None:
         for finding in findings:
             warnings.warn(f"store {url!r}: {finding}", RepairWarning, stacklevel=level)
         return
-    lines = "\n".join(f"- {f.where}: {f.found}; {f.action}" for f in findings)
+    lines = "\n".join(f"- {f.where}: {f.found}; {f.action}" for f in findings[:_SHOWN])
+    if len(findings) > _SHOWN:
+        lines += f"\n- and {len(findings) - _SHOWN} more"
     warnings.warn(
         f"store {url!r} does not follow its specification, and was repaired:\n{lines}\n"
         "Each rule is listed by .hfzarr.diagnose(); on_invalid='raise' refuses such stores.",

@@ -9,6 +9,7 @@ from typing import Any
 from xarray import Dataset
 
 from hfzarr.errors import AmbiguousTargetError, NodeNotFoundError, TargetError
+from hfzarr.faces.accessor import DIAGNOSIS_KEY
 from hfzarr.faces.groups import (
     array_dataset,
     clash_error,
@@ -42,9 +43,6 @@ from hfzarr.store.node import (
 
 __all__ = ["dataset", "groups"]
 
-#: Where the diagnosis is kept: it travels with the object and is never written to a file.
-DIAGNOSIS_KEY = "hfzarr_diagnosis"
-
 
 def dataset(target: Any, options: Options, **place: Any) -> Dataset:
     """Open one node as a Dataset."""
@@ -75,7 +73,7 @@ def _finished(
     """Say what was repaired, and leave the diagnosis with the root."""
     announce(opening.report, opening.source.url, on_invalid)
     root = found.setdefault("", Dataset())
-    root.encoding[DIAGNOSIS_KEY] = opening.diagnosis(kind, ome and ome.version)
+    root.encoding[DIAGNOSIS_KEY] = opening.diagnosis(kind, None if ome is None else ome.version)
     root.set_close(opening.source.close)
     return found
 
@@ -250,9 +248,7 @@ _DATASETS: Mapping[Kind, Callable[[Opening, OmeAttrs | None], Dataset]] = {
 # --- a tree --------------------------------------------------------------------------------------
 
 
-def _tree(
-    opening: Opening, node: NodeDoc, kind: Kind, ome: OmeAttrs | None
-) -> dict[str, Dataset]:
+def _tree(opening: Opening, node: NodeDoc, kind: Kind, ome: OmeAttrs | None) -> dict[str, Dataset]:
     """Return everything at and below a node, by paths relative to it."""
     if kind == "array":
         return {"": _array_dataset(opening, ome)}
@@ -325,15 +321,16 @@ class _Walk:
                 self._add(node.path, {"": self._lone_array(node)})
                 continue
             children = hierarchy.children(node.path)
-            deeper += [
+            below = [
                 child
                 for path in children
                 if (child := hierarchy.node(path)) is not None and child.kind == "group"
             ]
-            self._add_group(node, group_arrays(opening, children))
+            self._add_group(node, group_arrays(opening, children), below=bool(below))
+            deeper += below
         return deeper
 
-    def _add_group(self, node: NodeDoc, arrays: dict[str, ArrayMeta]) -> None:
+    def _add_group(self, node: NodeDoc, arrays: dict[str, ArrayMeta], *, below: bool) -> None:
         opening = self.opening
         pyramid = multiscales(node.attrs, node.path, opening.report)
         assets: set[str] = set()
@@ -345,9 +342,14 @@ class _Walk:
                 if parent != node.path:
                     self._levels.setdefault(parent, lv.geo)
             assets = {level.asset for level in pyramid.levels}
-        # Levels that are arrays, and arrays that fit into no common Dataset, stand by themselves.
-        alone = [name for name in arrays if name in assets]
-        together = {name: meta for name, meta in arrays.items() if name not in assets}
+        # Levels that are arrays, and arrays that fit into no common Dataset, stand by themselves;
+        # so do those whose dims have no names, as the same would be theirs in the groups below.
+        alone = [
+            name
+            for name, meta in arrays.items()
+            if name in assets or (below and meta.dims is None and meta.ndim)
+        ]
+        together = {name: meta for name, meta in arrays.items() if name not in alone}
         if clashing(together.values()):
             alone, together = list(arrays), {}
         inherited = self._levels.get(node.path)

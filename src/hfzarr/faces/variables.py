@@ -113,9 +113,7 @@ class StackedArray(BackendArray):
 
     __slots__ = ("dtype", "fill", "grid", "shape")
 
-    def __init__(
-        self, grid: Any, shape: tuple[int, ...], dtype: np.dtype[Any], fill: Any
-    ) -> None:
+    def __init__(self, grid: Any, shape: tuple[int, ...], dtype: np.dtype[Any], fill: Any) -> None:
         self.grid = grid
         self.shape = (*grid.shape, *shape)
         self.dtype = dtype
@@ -128,8 +126,10 @@ class StackedArray(BackendArray):
 
     def _outer(self, key: tuple[Any, ...]) -> Any:
         lead = self.grid.ndim
-        chosen = [np.atleast_1d(np.arange(n)[part]) for n, part in zip(self.grid.shape, key, strict=False)]
-        selection, squeeze_inner = _kept_dims(key[lead:])
+        chosen = [
+            np.atleast_1d(np.arange(n)[part]) for n, part in zip(self.grid.shape, key, strict=False)
+        ]
+        selection, _ = _kept_dims(key[lead:])
         shape = tuple(
             len(range(n)[part]) if isinstance(part, slice) else len(part)
             for n, part in zip(self.shape[lead:], selection, strict=True)

@@ -25,11 +25,24 @@ _V3_PLAIN = frozenset(
     + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 )
 _V3_FIELDS = frozenset(
-    "zarr_format node_type shape data_type chunk_grid chunk_key_encoding fill_value codecs "
-    "attributes dimension_names storage_transformers".split()
+    [
+        "zarr_format",
+        "node_type",
+        "shape",
+        "data_type",
+        "chunk_grid",
+        "chunk_key_encoding",
+        "fill_value",
+        "codecs",
+        "attributes",
+        "dimension_names",
+        "storage_transformers",
+    ]
 )
 # What zarr-python and this package know without looking into the codec registry.
-_V3_CODECS = frozenset(["bytes", "transpose", "blosc", "gzip", "zstd", "crc32c", "sharding_indexed"])
+_V3_CODECS = frozenset(
+    ["bytes", "transpose", "blosc", "gzip", "zstd", "crc32c", "sharding_indexed"]
+)
 _V2_CODECS = frozenset(["blosc", "zstd", "gzip", "zlib", "lz4", "bz2", "lzma"])
 
 

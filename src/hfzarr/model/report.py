@@ -118,9 +118,7 @@ class Report:
         return f"Report({len(self.repairs)} repairs, {len(self)} findings)"
 
 
-def _finding(
-    where: str, rule: str, found: object, action: str, severity: Severity
-) -> Finding:
+def _finding(where: str, rule: str, found: object, action: str, severity: Severity) -> Finding:
     said = found if isinstance(found, str) else shorten(found)
     return Finding(where=where or "/", rule=rule, found=said, action=action, severity=severity)
 

@@ -31,7 +31,14 @@ from hfzarr.model.report import shorten
 from hfzarr.store.source import ByteRange, Source
 from hfzarr.store.wrapped import ZarrSource
 
-__all__ = ["SourceStore", "array_metadata", "chunk_sizes", "codec_encoding", "open_zarr_array", "resolve_types"]
+__all__ = [
+    "SourceStore",
+    "array_metadata",
+    "chunk_sizes",
+    "codec_encoding",
+    "open_zarr_array",
+    "resolve_types",
+]
 
 
 def resolve_types(doc: Mapping[str, Any]) -> tuple[np.dtype[Any], Any]:
@@ -67,7 +74,11 @@ def open_zarr_array(source: Source, meta: ArrayMeta) -> zarr.Array[Any]:
     """Return a zarr-python array that reads through ``source``, without a request."""
     store = source.store if isinstance(source, ZarrSource) else SourceStore(source)
     metadata = array_metadata(meta.doc)
-    return zarr.Array(AsyncArray(metadata=metadata, store_path=StorePath(store, meta.path)))
+    return _array(metadata, StorePath(store, meta.path))
+
+
+def _array(metadata: Any, store_path: StorePath) -> zarr.Array[Any]:
+    return zarr.Array(AsyncArray(metadata=metadata, store_path=store_path))
 
 
 class SourceStore(Store):
@@ -147,8 +158,8 @@ class SourceStore(Store):
 
 
 async def _nothing() -> AsyncIterator[str]:
-    for key in ():
-        yield key
+    return
+    yield
 
 
 def _as_range(request: ByteRequest | None) -> ByteRange:
@@ -175,7 +186,7 @@ _INDIVIDUAL = frozenset(["attributes", "dimension_names", "shape", "consolidated
 @functools.lru_cache(maxsize=256)
 def _codecs_of(doc: str) -> dict[str, Any]:
     metadata = array_metadata(json.loads(doc))
-    array = zarr.Array(AsyncArray(metadata=metadata, store_path=StorePath(MemoryStore(), "")))
+    array = _array(metadata, StorePath(MemoryStore(), ""))
     codecs = {"compressors": array.compressors, "filters": array.filters}
     # Zarr v2 has no serializer: the order of bytes is part of the data type.
     return codecs if metadata.zarr_format == 2 else {**codecs, "serializer": array.serializer}
@@ -190,7 +201,8 @@ def chunk_sizes(source: Source, meta: ArrayMeta) -> tuple[Any, ...]:
     try:
         return tuple(array.chunks)
     except NotImplementedError:
-        sizes = array.read_chunk_sizes
+        # zarr-python has had grids of other kinds since 3.2, and names their sizes by this.
+        sizes: tuple[tuple[int, ...], ...] = getattr(array, "read_chunk_sizes")  # noqa: B009
     return tuple(
         along[0] if len(set(along[:-1])) <= 1 and along[-1] <= along[0] else tuple(along)
         for along in sizes

@@ -97,7 +97,7 @@ class Hierarchy:
             Consolidated metadata was demanded and is not there.
         """
         bases = [""] if not path else ["", path]
-        keys = _V3_KEYS if self.zarr_format == 3 else _ROOT_KEYS
+        keys: tuple[str, ...] = _V3_KEYS if self.zarr_format == 3 else _ROOT_KEYS
         if self._wanted is False:
             keys = self._keys()
         elif self.zarr_format == 2:
@@ -169,7 +169,10 @@ class Hierarchy:
         return f"store {self.source.url!r}: {named}{text}"
 
     def find(self, paths: Sequence[str]) -> dict[str, NodeDoc]:
-        """Return those of ``paths`` that are there; consolidated metadata is taken to be complete."""
+        """Return those of ``paths`` that are there, by path.
+
+        Consolidated metadata is taken to be complete.
+        """
         if not self.consolidated:
             self.load(paths)
         return {path: node for path in paths if (node := self._nodes.get(path)) is not None}

@@ -166,9 +166,7 @@ def _locate_zarr(target: Any) -> Location | None:
     from zarr.storage import StorePath
 
     path = ""
-    if isinstance(target, (zarr.Group, zarr.Array)):
-        target, path = target.store, target.path
-    elif isinstance(target, StorePath):
+    if isinstance(target, (zarr.Group, zarr.Array, StorePath)):
         target, path = target.store, target.path
     if not isinstance(target, Store):
         return None

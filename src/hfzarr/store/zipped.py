@@ -56,6 +56,9 @@ class ZipSource:
     def __hash__(self) -> int:
         return hash((type(self), self.path))
 
+    def __del__(self) -> None:
+        self.close()
+
     def __repr__(self) -> str:
         return f"ZipSource({self.path!r})"
 

@@ -203,7 +203,7 @@ def georeference(
 def _undeclared(convention: Convention, where: str, report: Report) -> None:
     rule = "Zarr conventions: a node lists the conventions it uses in 'zarr_conventions'"
     said = f"'{convention}:' attributes, and the convention is not declared on this node"
-    report.should(where, rule, said, "they are used all the same")
+    report.note(where, rule, f"{said}; they are used all the same")
 
 
 def _read_crs(attrs: Mapping[str, Any], where: str, report: Report) -> Crs | None:
@@ -286,7 +286,7 @@ def agreed(geo: GeoReference, where: str, report: Report) -> GeoReference:
         if all(abs(x - y) <= s for x, y, s in zip(inner, geo.bbox, slack, strict=True)):
             said += " (it spans the pixel centres, not their outer edges)"
     rule = "spatial v0.1, spatial:bbox: the bounding box of the extent that the transform gives"
-    report.should(where, rule, said, "transform and shape are used")
+    report.note(where, rule, f"{said}; transform and shape are used")
     return dataclasses.replace(geo, bbox=extent)
 
 

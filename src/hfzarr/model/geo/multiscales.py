@@ -309,18 +309,17 @@ class _Layout:
         if source is None and level.derived_from is not None:
             rule = "multiscales v0.1, derived_from: the path of the level that this was made from"
             found = f"derived from {level.derived_from!r}, which is no level placed before it"
-            self._report.should(self._at(level.asset), rule, found, "spatial:transform is used")
+            self._report.note(self._at(level.asset), rule, f"{found}; its own transform is used")
         other = self._step(level, source.geo) if source is not None else None
         # Pixel sizes are often written with few digits: a hundredth of one is no disagreement.
         slack = 0.01 * max(abs(own[0]), abs(own[1]), abs(own[3]), abs(own[4]))
         if other is None or all(abs(x - y) <= slack for x, y in zip(own, other, strict=True)):
             return
-        self._report.should(
+        self._report.note(
             self._at(level.asset),
             "spatial v0.1: a level's scale and the pixel size of its spatial:transform agree",
             f"scale {level.scale} and translation {level.translation} from "
-            f"{level.derived_from!r} give {other}, spatial:transform is {own}",
-            "spatial:transform is used",
+            f"{level.derived_from!r} give {other}, spatial:transform is {own} and is used",
         )
 
 

@@ -18,7 +18,8 @@ _SPEC_TYPES = ("space", "time", "channel")
 
 # Spellings of units in the wild, and the UDUNITS-2 names that the specification lists.
 _UNITS = {
-    **dict.fromkeys(["µm", "μm", "um", "micron", "microns", "micrometers", "micrometre"], "micrometer"),
+    **dict.fromkeys(["µm", "μm", "um", "micron", "microns"], "micrometer"),
+    **dict.fromkeys(["micrometers", "micrometre", "micrometres"], "micrometer"),
     **dict.fromkeys(["nm", "nanometers", "nanometre"], "nanometer"),
     **dict.fromkeys(["mm", "millimeters", "millimetre"], "millimeter"),
     **dict.fromkeys(["pm", "picometers"], "picometer"),
@@ -125,12 +126,12 @@ def _axis(item: Any, ome: OmeAttrs, report: Report) -> Axis:
     if not isinstance(item, Mapping):
         item = {}
     elif ome.version == "0.3":
-        report.must(
-            where, "OME-Zarr 0.3, multiscales: axes are strings", item, "read as in 0.4"
-        )
+        report.must(where, "OME-Zarr 0.3, multiscales: axes are strings", item, "read as in 0.4")
     name = item.get("name")
     if not isinstance(name, str) or not name:
-        report.must(where, ome.rule("axes", "'name' MUST be there"), f"axis {shorten(item)}", "numbered")
+        report.must(
+            where, ome.rule("axes", "'name' MUST be there"), f"axis {shorten(item)}", "numbered"
+        )
         name = ""
     kind = item.get("type")
     if kind is None:
@@ -143,7 +144,9 @@ def _axis(item: Any, ome: OmeAttrs, report: Report) -> Axis:
             f"taken to be {guessed!r}",
         )
         kind = guessed
-    return Axis(name=name, type=str(kind) if kind is not None else None, unit=_unit(item, ome, report))
+    return Axis(
+        name=name, type=str(kind) if kind is not None else None, unit=_unit(item, ome, report)
+    )
 
 
 def _unit(item: Mapping[str, Any], ome: OmeAttrs, report: Report) -> str | None:
@@ -158,7 +161,9 @@ def _unit(item: Mapping[str, Any], ome: OmeAttrs, report: Report) -> str | None:
     if unit.lower() in _NO_UNIT:
         return None
     if unit in _UNITS:
-        report.should(ome.where, rule, f"unit {unit!r} of axis {name!r}", f"read as {_UNITS[unit]!r}")
+        report.should(
+            ome.where, rule, f"unit {unit!r} of axis {name!r}", f"read as {_UNITS[unit]!r}"
+        )
         return _UNITS[unit]
     return unit
 

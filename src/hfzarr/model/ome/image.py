@@ -144,11 +144,11 @@ def parse_image(
     datasets = _present(raw["datasets"], arrays, ome, report)
     first = datasets[0][1]
     frame = _frame(raw, datasets, ome, report)
-    levels = tuple(
-        _level(item, array, frame, first, ome, report) for item, array in datasets
-    )
+    levels = tuple(_level(item, array, frame, first, ome, report) for item, array in datasets)
     top = levels[0]
-    channel_dim = next((a.name for a in frame.axes if a.type == "channel" and a.name in top.dims), None)
+    channel_dim = next(
+        (a.name for a in frame.axes if a.type == "channel" and a.name in top.dims), None
+    )
     count = None
     if channel_dim is not None:
         count = top.array.shape[top.dims.index(channel_dim)]

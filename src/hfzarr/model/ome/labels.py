@@ -73,7 +73,10 @@ def _items(raw: Mapping[str, Any], key: str, ome: OmeAttrs, report: Report) -> l
     items = raw[key]
     if not isinstance(items, list) or not items:
         report.must(
-            ome.where, ome.rule("image-label", f"{key!r} MUST be a list, not empty"), items, "ignored"
+            ome.where,
+            ome.rule("image-label", f"{key!r} MUST be a list, not empty"),
+            items,
+            "ignored",
         )
         return []
     distinct = [item for i, item in enumerate(items) if item not in items[:i]]

@@ -34,7 +34,9 @@ class Channel:
     window: tuple[float, float, float, float] | None = None
 
 
-def parse_channels(raw: Any, ome: OmeAttrs, count: int | None, report: Report) -> tuple[Channel, ...]:
+def parse_channels(
+    raw: Any, ome: OmeAttrs, count: int | None, report: Report
+) -> tuple[Channel, ...]:
     """Return one channel per index of the channel axis, or none where nothing is known.
 
     Parameters
@@ -75,9 +77,11 @@ def parse_channels(raw: Any, ome: OmeAttrs, count: int | None, report: Report) -
 def _channel(item: Any, i: int, ome: OmeAttrs, report: Report) -> Channel:
     if not isinstance(item, Mapping):
         report.must(
-            ome.where, ome.rule("omero", "each channel is an object"), f"channel {i}: {shorten(item)}",
+            ome.where,
+            ome.rule("omero", "each channel is an object"),
+            f"channel {i}: {shorten(item)}",
             "left unnamed",
-        )  # fmt: skip
+        )
         return Channel()
     return Channel(
         label=_label(item, i, ome, report),
@@ -123,9 +127,10 @@ def _window(
     window = item.get("window")
     if window is None and "window" not in item and ome.version != "0.4":
         return None
-    values = [window.get(key) for key in _WINDOW] if isinstance(window, Mapping) else []
-    if values and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
-        return (float(values[0]), float(values[1]), float(values[2]), float(values[3]))
+    stated = [window.get(key) for key in _WINDOW] if isinstance(window, Mapping) else []
+    numbers = [float(v) for v in stated if isinstance(v, (int, float)) and not isinstance(v, bool)]
+    if len(numbers) == len(_WINDOW):
+        return (numbers[0], numbers[1], numbers[2], numbers[3])
     report.must(
         ome.where,
         ome.rule("omero", "a channel's 'window' MUST hold the numbers min, max, start and end"),

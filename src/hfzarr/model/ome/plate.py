@@ -123,7 +123,8 @@ def _wells(
     report: Report,
 ) -> tuple[Well, ...]:
     rule = ome.rule(
-        "plate", "'wells' MUST list objects with a unique 'path' (row/column), rowIndex, columnIndex"
+        "plate",
+        "'wells' MUST list objects with a unique 'path' (row/column), rowIndex, columnIndex",
     )
     items = raw.get("wells")
     if not isinstance(items, list) or not items:
@@ -173,7 +174,12 @@ def _check_well(
         index = item.get(key)
         if not isinstance(index, int) or isinstance(index, bool) or index < 0:
             rule = ome.rule("plate", f"a well MUST have a {key!r}, counted from 0")
-            report.must(ome.where, rule, f"{key} {index!r} of {well.path!r}", f"taken from the path, {part!r}")
+            report.must(
+                ome.where,
+                rule,
+                f"{key} {index!r} of {well.path!r}",
+                f"taken from the path, {part!r}",
+            )
         elif index >= len(names) or names[index] != part:
             rule = ome.rule("plate", f"{key!r} MUST be the place of the path's name in the list")
             found = f"{key} {index} of well {well.path!r} in {list(names)}"
@@ -236,7 +242,9 @@ def parse_well(ome: OmeAttrs, report: Report) -> tuple[Field, ...]:
         acquisition = item.get("acquisition")
         if acquisition is not None and not isinstance(acquisition, int):
             whole = ome.rule("well", "'acquisition' MUST be an integer")
-            report.must(ome.where, whole, f"acquisition {acquisition!r} of image {path!r}", "ignored")
+            report.must(
+                ome.where, whole, f"acquisition {acquisition!r} of image {path!r}", "ignored"
+            )
             acquisition = None
         fields[path] = Field(path=path.strip("/"), acquisition=acquisition)
     if not fields:

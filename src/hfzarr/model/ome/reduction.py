@@ -98,9 +98,7 @@ def _one_to_one(inputs: Sequence[Sequence[int]], n: int) -> dict[int, int]:
     for output, ins in enumerate(inputs):
         for i in ins:
             users[i].append(output)
-    return {
-        i: outs[0] for i, outs in users.items() if len(outs) == 1 and len(inputs[outs[0]]) == 1
-    }
+    return {i: outs[0] for i, outs in users.items() if len(outs) == 1 and len(inputs[outs[0]]) == 1}
 
 
 def _name_dims(alone: dict[int, int], axes: Sequence[Axis], grid: Grid) -> tuple[str, ...]:

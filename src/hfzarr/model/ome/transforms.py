@@ -49,7 +49,9 @@ def compose(first: Matrix, then: Matrix) -> Matrix:
     return np.column_stack([linear, offset])
 
 
-def parse_transform_list(raw: Any, n: int, ome: OmeAttrs, what: str, report: Report) -> Matrix | None:
+def parse_transform_list(
+    raw: Any, n: int, ome: OmeAttrs, what: str, report: Report
+) -> Matrix | None:
     """Read the ``coordinateTransformations`` of 0.4 and 0.5: one scale, then maybe a translation.
 
     Parameters
@@ -140,7 +142,9 @@ def _affine(raw: Any, n: int, fault: Callable[[str], None]) -> Matrix:
     return reader(raw, n, fault)
 
 
-def _numbers(raw: Mapping[str, Any], key: str, n: int, fault: Callable[[str], None], pad: float) -> Matrix:
+def _numbers(
+    raw: Mapping[str, Any], key: str, n: int, fault: Callable[[str], None], pad: float
+) -> Matrix:
     if key not in raw and "path" in raw:
         raise _Unreducible(f"its parameters lie in the array {raw['path']!r}")
     values = raw[key]
@@ -194,7 +198,8 @@ def _read_map_axis(raw: Mapping[str, Any], n: int, fault: Callable[[str], None])
     order = raw["mapAxis"]
     if sorted(order) != list(range(n)):
         raise ValueError(f"mapAxis is a permutation of 0 to {n - 1}")
-    return identity(n)[order]
+    matrix: Matrix = identity(n)[order]
+    return matrix
 
 
 def _read_sequence(raw: Mapping[str, Any], n: int, fault: Callable[[str], None]) -> Matrix:

@@ -88,25 +88,31 @@ def ome_attrs(
                 f"read it as {found.version}",
             )
         return found
-    if not any(key in attrs for key in _KEYS) or not _plausible(attrs):
+    if not any(key in attrs for key in _KEYS) or not _plausible(where, attrs):
         return None
     spelled = _spelled(attrs)
     if zarr_format == 3:
         report.must(
             where,
             "OME-Zarr 0.5, OME-Zarr Metadata: metadata of a Zarr v3 group stands under 'ome'",
-            f"{[key for key in _KEYS if key in attrs]} beside it",
-            "read as if it stood there",
+            f"{[key for key in _KEYS if key in attrs]} directly in the attributes",
+            "read as if under 'ome'",
         )
     version = _version(where, attrs, spelled, report, inside=False)
     return OmeAttrs(where=where, version=version, spelled=spelled, data=attrs)
 
 
-def _plausible(attrs: Mapping[str, Any]) -> bool:
+def _plausible(where: str, attrs: Mapping[str, Any]) -> bool:
     """Tell OME's keys from others of the same name (GeoZarr's ``multiscales`` is a dict)."""
+    name = where.rpartition("/")[2]
+    # Common words, which mean something only in the group that the specification names.
+    homes = {"labels": ("labels", ""), "series": ("OME", "")}
     kinds = {"multiscales": list, "labels": list, "series": list, "plate": Mapping, "well": Mapping}
-    present = [key for key in _KEYS if key in attrs]
-    return any(isinstance(attrs[key], kinds.get(key, object)) for key in present)
+    return any(
+        isinstance(attrs[key], kinds.get(key, object)) and name in homes.get(key, (name,))
+        for key in _KEYS
+        if key in attrs
+    )
 
 
 def _spelled(data: Mapping[str, Any]) -> str | None:
