@@ -59,7 +59,7 @@ lowest: $(LOWEST_VENV)/.test
 	@$(LOWEST_VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
 bench: $(VENV)/.test
-	$(BIN)/python ci/bench/run.py
+	$(BIN)/python ci/bench/open.py
 
 clean:
 	rm -rf $(VENV) $(LOWEST_VENV) build dist hfzarr-demo .mypy_cache .ruff_cache .pytest_cache \

@@ -186,7 +186,7 @@ def write_cf(path: Path, zarr_format: int, consolidated: bool) -> None:
             path,
             zarr_format=_format(zarr_format),
             consolidated=consolidated,
-            encoding={name: packing for name in names},
+            encoding=dict.fromkeys(names, packing),
         )
 
 
@@ -242,8 +242,7 @@ def _omero() -> dict[str, Any]:
     window = {"start": 0, "end": 1000, "min": 0, "max": 65535}
     named = zip(("DAPI", "GFP", "RFP"), ("0000FF", "00FF00", "FF0000"), strict=True)
     channels = [
-        {"label": label, "color": color, "window": window, "active": True}
-        for label, color in named
+        {"label": label, "color": color, "window": window, "active": True} for label, color in named
     ]
     return {"channels": channels}
 

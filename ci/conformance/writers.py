@@ -120,8 +120,10 @@ class Ask:
         """Return labels for the image, without the channel axis; most are 0."""
         dims = self.dims.replace("c", "")
         numbers = np.arange(np.prod([SIZES[dim] for dim in dims]))
-        return np.where(numbers % 5 < 3, 0, numbers % 5).astype("uint32").reshape(
-            [SIZES[dim] for dim in dims]
+        return (
+            np.where(numbers % 5 < 3, 0, numbers % 5)
+            .astype("uint32")
+            .reshape([SIZES[dim] for dim in dims])
         )
 
 
@@ -318,11 +320,10 @@ def check_level(
 
 def check_labels(tree: xr.DataTree, ask: Ask) -> Iterator[str]:
     """Yield what is wrong with the labels ``cells`` of a tree."""
-    group = tree.get("labels/cells")
-    if not isinstance(group, xr.DataTree):
+    if "/labels/cells" not in tree.groups:
         yield f"open_datatree: no node labels/cells; it has {list(tree.groups)}"
         return
-    nodes = [node for node in group.subtree if node.data_vars]
+    nodes = [node for node in tree["labels/cells"].subtree if node.data_vars]
     if len(nodes) != len(FACTORS):
         yield f"labels/cells: {len(nodes)} levels, wanted {len(FACTORS)}"
         return
@@ -374,10 +375,9 @@ def _levels_by_zarr(path: Path) -> dict[str, zarr.Array]:
 
 def _node(tree: xr.DataTree, name: str) -> xr.DataTree | None:
     """Return the node of a level: at its path, or at the group that holds its one array."""
-    for path in (name, name.rpartition("/")[0]):
-        node = tree.get(path) if path else None
-        if isinstance(node, xr.DataTree) and "image" in node.data_vars:
-            return node
+    for path in (f"/{name}", f"/{name}".rpartition("/")[0]):
+        if path in tree.groups and "image" in tree[path].data_vars:
+            return tree[path]
     return None
 
 

@@ -142,9 +142,9 @@ def differences(stock: Outcomes, ours: Outcomes) -> Outcomes:
     worse = {}
     for test, (before, _) in stock.items():
         after, reason = ours.get(test, ("missing", "not collected"))
-        if before not in FAILURES and after in (*FAILURES, "missing"):
-            worse[test] = (after, reason)
-        elif before in ("passed", "xpassed") and after in ("skipped", "xfailed"):
+        fails = before not in FAILURES and after in (*FAILURES, "missing")
+        unrun = before in ("passed", "xpassed") and after in ("skipped", "xfailed")
+        if fails or unrun:
             worse[test] = (after, reason)
     for test in ours.keys() - stock.keys():
         if ours[test][0] in FAILURES:

@@ -17,6 +17,7 @@ from hfzarr.errors import (
     RepairWarning,
     StoreNotFoundError,
     TargetError,
+    UnnamedDimensionsError,
     UnsupportedError,
 )
 from hfzarr.faces.accessor import DatasetAccessor, TreeAccessor
@@ -36,6 +37,7 @@ __all__ = [
     "StoreNotFoundError",
     "TargetError",
     "TreeAccessor",
+    "UnnamedDimensionsError",
     "UnsupportedError",
     "__version__",
 ]

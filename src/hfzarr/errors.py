@@ -17,6 +17,7 @@ __all__ = [
     "RepairWarning",
     "StoreNotFoundError",
     "TargetError",
+    "UnnamedDimensionsError",
     "UnsupportedError",
 ]
 
@@ -54,6 +55,12 @@ class UnsupportedError(HfzarrError, NotImplementedError, ValueError):
 
 class ReadError(HfzarrError, OSError):
     """Bytes of a chunk could not be fetched or decoded."""
+
+
+class UnnamedDimensionsError(HfzarrError, KeyError):
+    """Arrays of a group have no dimension names, so nothing says which dimensions they share."""
+
+    __str__ = Exception.__str__
 
 
 class MissingDependencyError(HfzarrError, ImportError):

@@ -162,7 +162,8 @@ def _draw_projection(
     if others:
         caption = "maximum over " + ", ".join(others)
         sheet.text(MARGIN + 18, bottom - 18, caption, 17, INK, "ls")
-        sheet.line(HEADER + height // 2, MARGIN, right, INK)
+    if _has_section(image, plane):
+        sheet.line(HEADER + height // 2, MARGIN, right - 1, INK)
     _draw_bar(sheet, image, plane[1], width, right - 22, bottom - 22, 22)
 
 

@@ -11,7 +11,7 @@ from xarray.backends.common import AbstractDataStore
 from xarray.backends.store import StoreBackendEntrypoint
 from xarray.backends.zarr import FillValueCoder
 
-from hfzarr.errors import AmbiguousTargetError
+from hfzarr.errors import AmbiguousTargetError, UnnamedDimensionsError
 from hfzarr.faces.opening import Opening
 from hfzarr.faces.variables import coord_variable, stored_variable
 from hfzarr.model.array import ArrayMeta
@@ -107,6 +107,28 @@ def clashing(arrays: Iterable[ArrayMeta]) -> dict[str, dict[int, list[str]]]:
     return {dim: by_length for dim, by_length in lengths.items() if len(by_length) > 1}
 
 
+def unnamed(
+    arrays: Mapping[str, ArrayMeta], attrs: Mapping[str, Any], opening: Opening
+) -> list[str]:
+    """Return the arrays whose dimensions have no names, neither of their own nor by GeoZarr."""
+    own = georeference(attrs, where=opening.path, report=opening.report)
+    return [
+        name
+        for name, meta in arrays.items()
+        if meta.ndim and meta.dims is None and not (own and dims_for(own, meta.shape))
+    ]
+
+
+def unnamed_error(opening: Opening, names: Sequence[str]) -> Exception:
+    """Return the error for a group whose arrays have no dimension names."""
+    return UnnamedDimensionsError(
+        f"store {opening.source.url!r}: arrays {list(names)[:8]} of group {opening.path or '/'!r} "
+        "have neither dimension_names (Zarr v3) nor _ARRAY_DIMENSIONS, one of which is required "
+        "for xarray to determine variable dimensions that arrays share. Open one of them with "
+        "group=, each as a node with xr.open_datatree, or the others with drop_variables=."
+    )
+
+
 def clash_error(opening: Opening, clashes: Mapping[str, Mapping[int, list[str]]]) -> Exception:
     """Return the error for a group whose arrays do not fit into one Dataset."""
     table = "\n".join(
@@ -131,6 +153,8 @@ def _variable(
         attrs = {key: value for key, value in attrs.items() if not key.lower().startswith("_nc")}
         # What no netCDF-like writer has touched is an image or a table rather than CF data.
         masked = meta.dims is not None if masked is None else masked
+        # Where nothing is decoded, the fill value is shown and does nothing, as in xarray.
+        masked = masked or opening.options.decoders.get("mask_and_scale") is False
     variable = stored_variable(opening.source, meta, dims, {})
     variable.encoding.update(_codec_encoding(opening, meta))
     if variable.dtype.kind == "T":
@@ -148,16 +172,14 @@ def _variable(
 
 
 def _codec_encoding(opening: Opening, meta: ArrayMeta) -> dict[str, Any]:
-    from hfzarr.store.bridge import chunk_sizes, codec_encoding
+    from hfzarr.store.bridge import codec_encoding, uneven_chunks
 
     if meta.inner_chunk is not None:
         return codec_encoding(meta)
-    sizes = chunk_sizes(opening.source, meta)
-    return {
-        "chunks": sizes,
-        "preferred_chunks": dict(zip(meta.dim_names, sizes, strict=True)),
-        **codec_encoding(meta),
-    }
+    chunks, shards = uneven_chunks(opening.source, meta)
+    preferred = dict(zip(meta.dim_names, chunks, strict=True))
+    codecs = codec_encoding(meta)
+    return {"chunks": chunks, "preferred_chunks": preferred, "shards": shards, **codecs}
 
 
 def _decoded_fill(value: Any, meta: ArrayMeta) -> Any:

@@ -209,6 +209,20 @@ def announce(report: Report, url: str, on_invalid: OnInvalid) -> None:
     )
 
 
+def warn_unconsolidated(opening: Opening) -> None:
+    """Warn, as xarray's engine does, that every node of a group cost a request of its own."""
+    if opening.hierarchy.consolidated or not opening.hierarchy.wants_consolidated:
+        return
+    warnings.warn(
+        f"Failed to open Zarr store with consolidated metadata: {opening.source.url!r} has none, "
+        "so the metadata of each node was fetched by itself, which is slow over a network. "
+        "Consolidate it with zarr.consolidate_metadata(), or give consolidated=False to say "
+        "that this is known.",
+        RuntimeWarning,
+        stacklevel=_user_level(),
+    )
+
+
 def _user_level() -> int:
     """Return the stacklevel of the first frame that is neither ours nor xarray's."""
     ours = tuple(

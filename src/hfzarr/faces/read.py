@@ -16,6 +16,8 @@ from hfzarr.faces.groups import (
     clashing,
     group_arrays,
     group_dataset,
+    unnamed,
+    unnamed_error,
 )
 from hfzarr.faces.images import (
     choose_image,
@@ -25,7 +27,7 @@ from hfzarr.faces.images import (
     plate_dataset,
     plate_groups,
 )
-from hfzarr.faces.opening import Opening, Options, announce, naming, open_store
+from hfzarr.faces.opening import Opening, Options, announce, naming, open_store, warn_unconsolidated
 from hfzarr.model.array import ArrayMeta
 from hfzarr.model.geo import GeoReference, multiscales
 from hfzarr.model.ome.version import OmeAttrs
@@ -72,6 +74,8 @@ def _finished(
 ) -> dict[str, Dataset]:
     """Say what was repaired, and leave the diagnosis with the root."""
     announce(opening.report, opening.source.url, on_invalid)
+    if kind == "group":
+        warn_unconsolidated(opening)
     root = found.setdefault("", Dataset())
     root.encoding[DIAGNOSIS_KEY] = opening.diagnosis(kind, None if ome is None else ome.version)
     root.set_close(opening.source.close)
@@ -192,6 +196,9 @@ def _group_dataset(opening: Opening, ome: OmeAttrs | None) -> Dataset:
             return _pyramid_level(opening, assets, [level.geo for level in pyramid.levels])
         arrays = own
     _refuse(opening, "level")
+    nameless = unnamed(arrays, attrs, opening)
+    if nameless:
+        raise unnamed_error(opening, nameless)
     clashes = clashing(arrays.values())
     if clashes:
         raise clash_error(opening, clashes)
@@ -326,11 +333,11 @@ class _Walk:
                 for path in children
                 if (child := hierarchy.node(path)) is not None and child.kind == "group"
             ]
-            self._add_group(node, group_arrays(opening, children), below=bool(below))
+            self._add_group(node, group_arrays(opening, children))
             deeper += below
         return deeper
 
-    def _add_group(self, node: NodeDoc, arrays: dict[str, ArrayMeta], *, below: bool) -> None:
+    def _add_group(self, node: NodeDoc, arrays: dict[str, ArrayMeta]) -> None:
         opening = self.opening
         pyramid = multiscales(node.attrs, node.path, opening.report)
         assets: set[str] = set()
@@ -342,13 +349,9 @@ class _Walk:
                 if parent != node.path:
                     self._levels.setdefault(parent, lv.geo)
             assets = {level.asset for level in pyramid.levels}
-        # Levels that are arrays, and arrays that fit into no common Dataset, stand by themselves;
-        # so do those whose dims have no names, as the same would be theirs in the groups below.
-        alone = [
-            name
-            for name, meta in arrays.items()
-            if name in assets or (below and meta.dims is None and meta.ndim)
-        ]
+        # Levels that are arrays, and arrays that fit into no common Dataset, stand by themselves.
+        nameless = unnamed(arrays, node.attrs, opening)
+        alone = [name for name in arrays if name in assets or name in nameless]
         together = {name: meta for name, meta in arrays.items() if name not in alone}
         if clashing(together.values()):
             alone, together = list(arrays), {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,12 @@ from hfzarr.model.array import ArrayMeta
 from hfzarr.model.coords import AxisCoord, CoordSpec, PlaneCoord
 from hfzarr.run.read import ArrayReader
 from hfzarr.store.source import Source
+from hfzarr.store.wrapped import ZarrSource
 
 __all__ = ["StackedArray", "StoredArray", "chunk_encoding", "coord_variable", "stored_variable"]
+
+
+_Coroutine = Callable[[tuple[Any, ...]], Awaitable[Any]]
 
 
 class StoredArray(BackendArray):
@@ -46,7 +50,12 @@ class StoredArray(BackendArray):
     async def async_getitem(self, key: indexing.ExplicitIndexer) -> Any:
         """Like indexing, without blocking the event loop."""
         vectorized = isinstance(key, indexing.VectorizedIndexer)
-        method = self._points_async if vectorized else self._outer_async
+        method: _Coroutine = self._points_async if vectorized else self._outer_async
+        source = self.reader.source
+        if isinstance(source, ZarrSource) and source.held:
+            # The caller's store may be bound to the caller's event loop: zarr-python awaits it
+            # there, where our own requests would go to zarr's.
+            method = _zarr_method(source, self.reader.meta, key) or method
         return self._native(
             await indexing.async_explicit_indexing_adapter(
                 key, self.shape, indexing.IndexingSupport.VECTORIZED, method
@@ -72,6 +81,22 @@ class StoredArray(BackendArray):
 
     async def _points_async(self, key: tuple[Any, ...]) -> Any:
         return await self.reader.read_points_async(key)
+
+
+def _zarr_method(
+    source: ZarrSource, meta: ArrayMeta, key: indexing.ExplicitIndexer
+) -> _Coroutine | None:
+    """Return zarr-python's coroutine for a kind of indexing, or None if it is too old for it."""
+    from hfzarr.store.bridge import open_async_array
+
+    array = open_async_array(source, meta)
+    if isinstance(key, indexing.BasicIndexer):
+        return array.getitem
+    view = getattr(
+        array, "vindex" if isinstance(key, indexing.VectorizedIndexer) else "oindex", None
+    )
+    method: _Coroutine | None = getattr(view, "getitem", None)
+    return method
 
 
 def _xarray_dtype(meta: ArrayMeta) -> np.dtype[Any]:

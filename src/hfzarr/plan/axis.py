@@ -68,7 +68,7 @@ class AxisPart:
     out
         The places in the result, in the same order.
     whole
-        Whether `inside` is all of the chunk, in order, padding included.
+        Whether `inside` is all of the chunk, padding included, and both are slices.
     """
 
     chunk: int
@@ -94,6 +94,14 @@ class AxisPlan:
     count: int
     parts: tuple[AxisPart, ...]
     dropped: bool = False
+
+    @property
+    def has_arrays(self) -> bool:
+        """Whether a part is not made of slices alone."""
+        return any(
+            not (isinstance(part.inside, slice) and isinstance(part.out, slice))
+            for part in self.parts
+        )
 
 
 def plan_axis(length: int, chunk: int, indexer: Indexer) -> AxisPlan:
@@ -219,9 +227,10 @@ def _array_parts(places: IntArray, chunk: int) -> Iterator[AxisPart]:
     for start, stop in ends.tolist():
         positions = order[start:stop]
         number = int(numbers[positions[0]])
-        inside = _compact(places[positions] - number * chunk)
-        whole = inside == slice(0, chunk, 1) if isinstance(inside, slice) else False
-        yield AxisPart(chunk=number, inside=inside, out=_compact(positions), whole=whole)
+        inside, out = _compact(places[positions] - number * chunk), _compact(positions)
+        slices = isinstance(inside, slice) and isinstance(out, slice)
+        whole = slices and inside == slice(0, chunk, 1)
+        yield AxisPart(chunk=number, inside=inside, out=out, whole=whole)
 
 
 def _compact(values: IntArray) -> slice | IntArray:

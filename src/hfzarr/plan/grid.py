@@ -39,7 +39,7 @@ class ChunkPart:
     out
         NumPy index into the result, of the shape `GridPlan.shape` or `PointsPlan.shape`.
     whole
-        Whether `inside` is the whole chunk, in order, padding included.
+        Whether `inside` is the whole chunk, padding included, and ``result[out]`` a view.
     """
 
     index: tuple[int, ...]
@@ -78,12 +78,14 @@ class GridPlan:
 
     def __iter__(self) -> Iterator[ChunkPart]:
         """Yield the chunks touched, the last axis fastest."""
+        # One array among slices keeps its axis in place; two would be paired with each other.
+        join = tuple if sum(axis.has_arrays for axis in self.axes) < 2 else _orthogonal
         for parts in itertools.product(*(axis.parts for axis in self.axes)):
             yield ChunkPart(
                 index=tuple([part.chunk for part in parts]),
-                inside=_orthogonal([part.inside for part in parts]),
-                out=_orthogonal([part.out for part in parts]),
-                whole=all(part.whole for part in parts),
+                inside=join([part.inside for part in parts]),
+                out=join([part.out for part in parts]),
+                whole=all([part.whole for part in parts]),  # noqa: C419 (a hot loop)
             )
 
     def units(self, per_unit: Sequence[int]) -> Iterator[tuple[tuple[int, ...], GridPlan]]:
@@ -315,8 +317,6 @@ def _by_unit(axis: AxisPlan, n: int) -> list[tuple[int, AxisPlan]]:
 
 def _orthogonal(indexers: list[slice | IntArray]) -> tuple[slice | IntArray, ...]:
     """Return a NumPy index that selects along each axis on its own."""
-    if sum([not isinstance(indexer, slice) for indexer in indexers]) < 2:
-        return tuple(indexers)
     return np.ix_(*[_places(indexer) for indexer in indexers])
 
 

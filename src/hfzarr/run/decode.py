@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -219,7 +219,7 @@ def _decompress(name: str, data: Bytes, size: int | None) -> Bytes:
     if name == "blosc":
         _check_blosc(data)
     if name in ("blosc", "zstd"):
-        return memoryview(_codec(name).decode(data))
+        return memoryview(_decoder(name)(data))
     return _inflate(name, data, None)
 
 
@@ -236,18 +236,18 @@ def _decompress_into(name: str, data: Bytes, out: ByteArray) -> None:
     else:
         out[:] = np.frombuffer(_inflate(name, data, out.nbytes), np.uint8)
         return
-    _codec(name).decode(data, out=out)
+    _decoder(name)(data, out)
 
 
 def _zstd_into(data: Bytes, out: ByteArray) -> None:
     size = _zstd_content_size(data)
     if size is None or size == out.nbytes:
-        _codec("zstd").decode(data, out=out)
+        _decoder("zstd")(data, out)
         return
     if size > out.nbytes:
         _check_size(size, out.nbytes)
     # Several frames, or one too short: numcodecs would leave the rest of `out` as it is.
-    decoded = _codec("zstd").decode(data)
+    decoded = _decoder("zstd")(data)
     _check_size(len(decoded), out.nbytes)
     out[:] = np.frombuffer(decoded, np.uint8)
 
@@ -282,11 +282,11 @@ def _zstd_content_size(data: Bytes) -> int | None:
 
 
 @lru_cache
-def _codec(name: str) -> Any:
-    """Return a decoder of numcodecs, which lets go of the GIL while it works."""
-    import numcodecs
+def _decoder(name: str) -> Callable[..., Any]:
+    """Return a function of numcodecs, which lets go of the GIL while it decodes."""
+    import importlib
 
-    return {"blosc": numcodecs.Blosc, "zstd": numcodecs.Zstd, "lz4": numcodecs.LZ4}[name]()
+    return cast(Callable[..., Any], importlib.import_module(f"numcodecs.{name}").decompress)
 
 
 @lru_cache

@@ -278,7 +278,7 @@ class Job:
 
     def _decode(self, key: str, part: ChunkPart, data: bytes | memoryview) -> None:
         place = self._place(key, part)
-        if part.whole and all(isinstance(places, slice) for places in part.out):
+        if part.whole:
             self._decoder.decode_into(data, self.out[(*part.out, ...)], place=place)
         else:
             self.out[part.out] = self._decoder.decode(data, place=place)[part.inside]

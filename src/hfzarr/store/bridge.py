@@ -34,10 +34,11 @@ from hfzarr.store.wrapped import ZarrSource
 __all__ = [
     "SourceStore",
     "array_metadata",
-    "chunk_sizes",
     "codec_encoding",
+    "open_async_array",
     "open_zarr_array",
     "resolve_types",
+    "uneven_chunks",
 ]
 
 
@@ -72,13 +73,18 @@ def array_metadata(doc: Mapping[str, Any]) -> ArrayV2Metadata | ArrayV3Metadata:
 
 def open_zarr_array(source: Source, meta: ArrayMeta) -> zarr.Array[Any]:
     """Return a zarr-python array that reads through ``source``, without a request."""
+    return zarr.Array(open_async_array(source, meta))
+
+
+def open_async_array(source: Source, meta: ArrayMeta) -> AsyncArray[Any]:
+    """Return zarr-python's asynchronous array over ``source``, without a request."""
     store = source.store if isinstance(source, ZarrSource) else SourceStore(source)
     metadata = array_metadata(meta.doc)
-    return _array(metadata, StorePath(store, meta.path))
+    return _async_array(metadata, StorePath(store, meta.path))
 
 
-def _array(metadata: Any, store_path: StorePath) -> zarr.Array[Any]:
-    return zarr.Array(AsyncArray(metadata=metadata, store_path=store_path))
+def _async_array(metadata: Any, store_path: StorePath) -> AsyncArray[Any]:
+    return AsyncArray(metadata=metadata, store_path=store_path)
 
 
 class SourceStore(Store):
@@ -186,24 +192,36 @@ _INDIVIDUAL = frozenset(["attributes", "dimension_names", "shape", "consolidated
 @functools.lru_cache(maxsize=256)
 def _codecs_of(doc: str) -> dict[str, Any]:
     metadata = array_metadata(json.loads(doc))
-    array = _array(metadata, StorePath(MemoryStore(), ""))
+    array = zarr.Array(_async_array(metadata, StorePath(MemoryStore(), "")))
     codecs = {"compressors": array.compressors, "filters": array.filters}
     # Zarr v2 has no serializer: the order of bytes is part of the data type.
     return codecs if metadata.zarr_format == 2 else {**codecs, "serializer": array.serializer}
 
 
-def chunk_sizes(source: Source, meta: ArrayMeta) -> tuple[Any, ...]:
-    """Return the chunk sizes along each dimension of an array whose grid is not regular.
+def uneven_chunks(source: Source, meta: ArrayMeta) -> tuple[tuple[Any, ...], Any]:
+    """Return the inner chunks and the shards of an array whose grid is not regular.
 
-    A dimension cut evenly has one number, another has all of them.
+    A dimension that is cut evenly has one number, another has all of them; shards are None where
+    there are none.
     """
     array = open_zarr_array(source, meta)
+    # zarr-python has had such grids since 3.2; their sizes have names of their own there.
     try:
-        return tuple(array.chunks)
+        chunks: tuple[Any, ...] = tuple(array.chunks)
     except NotImplementedError:
-        # zarr-python has had grids of other kinds since 3.2, and names their sizes by this.
-        sizes: tuple[tuple[int, ...], ...] = getattr(array, "read_chunk_sizes")  # noqa: B009
+        chunks = _compact(getattr(array, "read_chunk_sizes"))  # noqa: B009
+    try:
+        shards: Any = array.shards
+    except NotImplementedError:
+        shards = _compact(getattr(array, "write_chunk_sizes"))  # noqa: B009
+    return chunks, shards
+
+
+def _compact(sizes: tuple[tuple[int, ...], ...]) -> tuple[Any, ...]:
     return tuple(
-        along[0] if len(set(along[:-1])) <= 1 and along[-1] <= along[0] else tuple(along)
+        along[0]
+        if along and set(along[:-1]) <= {along[0]} and along[-1] <= along[0]
+        # A dimension of length 0 has no chunks; xarray and dask want one, of length 0.
+        else tuple(along) or (0,)
         for along in sizes
     )

@@ -37,7 +37,7 @@ def connect(location: Location) -> Source:
     if location.kind == "folder":
         if not os.path.isdir(location.url):
             raise StoreNotFoundError(
-                f"there is no Zarr store at {location.url!r}: no such file or directory. "
+                f"No such file or directory: {location.url!r}, so there is no Zarr store. "
                 "Check the path; a relative one counts from the current folder."
             )
         return FolderSource(location.url)
@@ -61,7 +61,7 @@ def _connect_zarr(location: Location) -> Source:
     if type(held) is LocalStore:
         return FolderSource(str(held.root))
     if isinstance(held, Store):
-        return ZarrSource(held, location.url)
+        return ZarrSource(held, location.url, held=True)
     if held is not None and hasattr(held, "fs") and hasattr(held, "root"):
         return ZarrSource(FsspecStore.from_mapper(held, read_only=True), location.url)
     if held is not None:

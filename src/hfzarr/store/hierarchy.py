@@ -85,6 +85,11 @@ class Hierarchy:
         self._arrays: dict[str, ArrayMeta] = {}
         self._children: dict[str, list[str]] = {}
 
+    @property
+    def wants_consolidated(self) -> bool:
+        """Whether consolidated metadata is used where it is there."""
+        return self._wanted is not False
+
     def open(self, path: str = "") -> NodeDoc | None:
         """Load the root, and the node at ``path``, in one round where that suffices.
 

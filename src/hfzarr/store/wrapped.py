@@ -29,10 +29,13 @@ class ZarrSource:
         The store; it is opened when first read.
     url
         Its name in messages.
+    held
+        Whether the store is the caller's, and may be bound to the caller's event loop.
     """
 
-    def __init__(self, store: Store, url: str | None = None) -> None:
+    def __init__(self, store: Store, url: str | None = None, *, held: bool = False) -> None:
         self.store = store
+        self.held = held
         self._url = url if url is not None else str(store)
 
     def __eq__(self, other: object) -> bool:
