@@ -22,6 +22,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ HEADING = (
 )
 
 
-def interleaved(openers: dict[str, Opener], seconds: float = 1.5) -> dict[str, float]:
+def interleaved(openers: dict[str, Opener], seconds: float = 1.0) -> dict[str, float]:
     """Time openers in turn until the time is up, and return each one's median in milliseconds.
 
     Parameters
@@ -158,8 +159,8 @@ class Bench:
         for name, pyramid, arguments in self.each_pyramid():
             times = interleaved(
                 {
-                    OURS: lambda p=pyramid, a=arguments: _dataset(p.ome, OURS, a),
-                    STOCK: lambda p=pyramid, a=arguments: _dataset(p.stripped_level, STOCK, a),
+                    OURS: partial(_dataset, pyramid.ome, OURS, arguments),
+                    STOCK: partial(_dataset, pyramid.stripped_level, STOCK, arguments),
                 }
             )
             yield Row(what=name, ours=times[OURS], theirs=times[STOCK], goal=1.0)
@@ -173,10 +174,7 @@ class Bench:
             ours, theirs = _dataset(path, OURS, arguments), _dataset(path, STOCK, arguments)
             xr.testing.assert_identical(ours.drop_attrs(), theirs.drop_attrs())
             times = interleaved(
-                {
-                    engine: lambda p=path, e=engine, a=arguments: _dataset(p, e, a)
-                    for engine in (OURS, STOCK)
-                }
+                {engine: partial(_dataset, path, engine, arguments) for engine in (OURS, STOCK)}
             )
             name = f"CF v{zarr_format}, {_said(consolidated)}"
             yield Row(what=name, ours=times[OURS], theirs=times[STOCK], goal=1.0)
@@ -186,11 +184,11 @@ class Bench:
         for name, pyramid, arguments in self.each_pyramid():
             times = interleaved(
                 {
-                    OURS: lambda p=pyramid, a=arguments: _tree(p.ome, OURS, a),
-                    STOCK: lambda p=pyramid, a=arguments: _tree(p.stripped, STOCK, a),
-                    WALK: lambda p=pyramid: walk(p.ome, p.consolidated),
+                    OURS: partial(_tree, pyramid.ome, OURS, arguments),
+                    STOCK: partial(_tree, pyramid.stripped, STOCK, arguments),
+                    WALK: partial(walk, pyramid.ome, pyramid.consolidated),
                 },
-                seconds=3,
+                seconds=2.5,
             )
             yield Row(what=name, ours=times[OURS], theirs=times[STOCK], goal=0.5)
             other = f"{WALK} walks the members"
@@ -200,7 +198,7 @@ class Bench:
         """Fresh processes: the import over xarray's, and a first open with all its imports."""
         added = "import time, xarray; start = time.perf_counter(); import hfzarr; print({clock})"
         alone = "import time; start = time.perf_counter(); import xarray; print({clock})"
-        times = _in_processes({OURS: added, "xarray": alone}, repeats=7)
+        times = _in_processes({OURS: added, "xarray": alone}, repeats=5)
         yield Row(
             what="import hfzarr, once xarray is imported",
             ours=times[OURS],
@@ -216,7 +214,7 @@ class Bench:
             f"xarray.open_dataset({str(path)!r}, engine={engine!r}); print({{clock}})"
             for engine, path in targets.items()
         }
-        times = _in_processes(scripts, repeats=5)
+        times = _in_processes(scripts, repeats=3)
         yield Row(what="import xarray + first open_dataset", ours=times[OURS], theirs=times[STOCK])
 
     def many(self) -> Iterator[Row]:
@@ -242,8 +240,8 @@ class Bench:
         """A store that takes 20 ms to answer: a pyramid of 7 levels with labels as a tree."""
         for name, pyramid, arguments in self.each_pyramid():
             store = LatencyStore.load(pyramid.ome)
-            ours = store.tally_of(lambda s=store, a=arguments: _tree(s, OURS, a))
-            theirs = store.tally_of(lambda s=store, p=pyramid: walk(s, p.consolidated))
+            ours = store.tally_of(partial(_tree, store, OURS, arguments))
+            theirs = store.tally_of(partial(walk, store, pyramid.consolidated))
             other = f"{WALK} walks the members"
             requests = 2.0 if pyramid.consolidated else float(theirs.requests)
             # Root, its levels and labels, the label images, their levels.

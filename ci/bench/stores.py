@@ -116,7 +116,7 @@ class Pyramid:
         *,
         fill_value: int | None,
         named: bool = True,
-    ) -> zarr.Array:
+    ) -> zarr.Array[Any]:
         """Create an array that names its dims, in the way of its format.
 
         OME-Zarr 0.4 has no names beside the array, 0.5 must have them.

@@ -8,6 +8,7 @@ of xarray's own, which stays without the option; ``--outcomes=FILE`` writes a JS
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import inspect
 import json
@@ -44,20 +45,38 @@ def load_engine(target: str) -> type[BackendEntrypoint]:
 
 
 def put_in_place_of_zarr(engine: type[BackendEntrypoint]) -> None:
-    """Register `engine` under the name ``zarr`` and have xarray list its engines anew.
+    """Register `engine` under the name ``zarr`` and have xarray list its engines anew."""
+    stand_in = _under_zarrs_name(engine)
+    BACKEND_ENTRYPOINTS["zarr"] = ("zarr", stand_in)
+    refresh_engines()
+    if not isinstance(list_engines()["zarr"], stand_in):
+        raise pytest.UsageError("an installed xarray plugin has taken the engine name 'zarr'")
 
-    An engine other than xarray's must not claim a bare ``.zarr``, and xarray's tests want the
-    engine named ``zarr`` to do so; taking that name means taking its guess along.
+
+def _under_zarrs_name(engine: type[BackendEntrypoint]) -> type[BackendEntrypoint]:
+    """Return `engine` with the two habits that belong to the name ``zarr``.
+
+    It claims a bare ``.zarr``, which another engine must not; and where ``decode_coords`` is not
+    given it is True, where hfzarr, as it says, takes ``"all"``. The tests rely on both.
     """
 
     def guess_can_open(self: BackendEntrypoint, filename_or_obj: Any) -> bool:
         return ZarrBackendEntrypoint().guess_can_open(filename_or_obj)
 
-    stand_in = type("StandInForZarr", (engine,), {"guess_can_open": guess_can_open})
-    BACKEND_ENTRYPOINTS["zarr"] = ("zarr", stand_in)
-    refresh_engines()
-    if not isinstance(list_engines()["zarr"], stand_in):
-        raise pytest.UsageError("an installed xarray plugin has taken the engine name 'zarr'")
+    def with_zarrs_default(name: str) -> Any:
+        method = getattr(engine, name)
+
+        @functools.wraps(method)
+        def opened(self: BackendEntrypoint, filename_or_obj: Any, **options: Any) -> Any:
+            return method(self, filename_or_obj, **{"decode_coords": True, **options})
+
+        return opened
+
+    methods = {
+        name: with_zarrs_default(name)
+        for name in ("open_dataset", "open_datatree", "open_groups_as_dict")
+    }
+    return type("StandInForZarr", (engine,), {"guess_can_open": guess_can_open, **methods})
 
 
 @pytest.hookimpl(tryfirst=True)

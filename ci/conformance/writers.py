@@ -292,7 +292,7 @@ def check_store(path: Path, ask: Ask, labels: bool, engine: str) -> Iterator[str
             yield from check_labels(tree, ask)
 
 
-def check_tree(tree: xr.DataTree, ask: Ask, levels: dict[str, zarr.Array]) -> Iterator[str]:
+def check_tree(tree: xr.DataTree, ask: Ask, levels: dict[str, Any]) -> Iterator[str]:
     """Yield what is wrong with the levels of a tree."""
     for factor, (name, array) in zip(FACTORS, levels.items(), strict=True):
         node = _node(tree, name)
@@ -303,7 +303,7 @@ def check_tree(tree: xr.DataTree, ask: Ask, levels: dict[str, zarr.Array]) -> It
 
 
 def check_level(
-    dataset: xr.Dataset | xr.DataTree, ask: Ask, factor: int, pixels: Any, where: str
+    dataset: xr.Dataset, ask: Ask, factor: int, pixels: Any, where: str
 ) -> Iterator[str]:
     """Yield what is wrong with one level: dims, dtype, pixels, coordinates, units, channels."""
     if "image" not in dataset.data_vars:
@@ -313,7 +313,7 @@ def check_level(
     yield from _check_pixels(image, tuple(ask.dims), pixels, where)
     yield from _check_coordinates(image, ask, factor, where)
     if ask.channels:
-        labels = tuple(image["c"].values.tolist()) if "c" in image.coords else ()
+        labels = tuple(image.coords["c"].to_numpy().tolist()) if "c" in image.coords else ()
         if labels != ask.channels:
             yield f"{where}: channel labels {labels}, wanted {ask.channels}"
 
@@ -363,7 +363,7 @@ def _check_coordinates(image: xr.DataArray, ask: Ask, factor: int, where: str) -
             yield f"{where}: {dim} in {came.attrs.get('units')}, wanted {ask.units.get(dim)}"
 
 
-def _levels_by_zarr(path: Path) -> dict[str, zarr.Array]:
+def _levels_by_zarr(path: Path) -> dict[str, Any]:
     """Return the listed levels of an image, opened with zarr-python."""
     store: Any = zarr.storage.ZipStore(path) if path.suffix == ".ozx" else str(path)
     group = zarr.open_group(store, mode="r")
@@ -373,7 +373,7 @@ def _levels_by_zarr(path: Path) -> dict[str, zarr.Array]:
     return {name: array for name, array in arrays.items() if isinstance(array, zarr.Array)}
 
 
-def _node(tree: xr.DataTree, name: str) -> xr.DataTree | None:
+def _node(tree: xr.DataTree, name: str) -> Any:
     """Return the node of a level: at its path, or at the group that holds its one array."""
     for path in (f"/{name}", f"/{name}".rpartition("/")[0]):
         if path in tree.groups and "image" in tree[path].data_vars:

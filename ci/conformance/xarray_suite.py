@@ -2,7 +2,9 @@
 
 Every test that fails with ``hfzarr`` in place of ``zarr`` and does not fail with xarray's own
 engine is listed with its reason, and the exit status is 1. Tests that fail with both are xarray's
-business. The two runs go side by side, each in a process of its own.
+business. The two runs go side by side, each in a process of its own. In place of ``zarr`` means
+under that name, with the guess and the default of ``decode_coords`` that the name stands for
+(see engine_swap.py); nothing else is changed and no test is left out.
 
 The tests need pytest, zarr and dask; those that need more (fsspec, cftime, scipy, h5netcdf) skip
 themselves, with both engines alike. A test that hfzarr alone skips counts as a difference too.

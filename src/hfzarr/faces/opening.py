@@ -162,6 +162,12 @@ def _not_found(hierarchy: Hierarchy, location: Location, path: str) -> HfzarrErr
                 f"store {url!r} has no group or array {path!r}; below {parent or '/'!r} it has "
                 f"{near[:20]}. Give one of them as group=."
             )
+    if hierarchy.refused:
+        return StoreNotFoundError(
+            f"there is no Zarr store at {url!r} that may be read: access to "
+            f"{hierarchy.refused[:3]} was refused. Log in, or give what the server wants to know "
+            "in storage_options=, such as {'anon': True} for a public bucket."
+        )
     hint = "Check the path, and that it names the store itself rather than a folder around it."
     with contextlib.suppress(HfzarrError):
         names = hierarchy.source.list_dir("")

@@ -113,6 +113,13 @@ def _array_name(opening: Opening) -> str:
 
 def _image_dataset(opening: Opening, ome: OmeAttrs | None) -> Dataset:
     node = _image_node(opening, ome, labels=False)
+    if ome is not None and len(node.images) > 1 and opening.options.image is None:
+        opening.report.should(
+            opening.path,
+            ome.rule("multiscales", "of several, the user chooses; the first is the fallback"),
+            f"{len(node.images)} multiscales, {[image.name for image in node.images]}",
+            "the first is opened; choose with image=",
+        )
     image = choose_image(node.images, opening.options.image)
     return image_dataset(opening.source, image, choose_level(image, opening.options.level))
 

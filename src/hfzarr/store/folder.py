@@ -56,6 +56,10 @@ class FolderSource:
         """Return many files: one after the other, as no wait is worth a thread here."""
         return [self.get(key, byte_range) for key, byte_range in requests]
 
+    def probe(self, keys: Sequence[str]) -> list[bytes | PermissionError | None]:
+        """Return many files that may or may not be there."""
+        return [self.get(key) for key in keys]
+
     async def get_async(self, key: str, byte_range: ByteRange = None) -> bytes | None:
         """Like `get`."""
         return self.get(key, byte_range)

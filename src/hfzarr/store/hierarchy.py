@@ -80,6 +80,8 @@ class Hierarchy:
         self.source = source
         self.zarr_format = zarr_format
         self.consolidated = False
+        #: Keys that the store would not give, and that may or may not be there.
+        self.refused: list[str] = []
         self._wanted = consolidated
         self._nodes: dict[str, NodeDoc | None] = {}
         self._arrays: dict[str, ArrayMeta] = {}
@@ -213,13 +215,13 @@ class Hierarchy:
     def _fetch(
         self, wanted: Sequence[tuple[str, str]]
     ) -> dict[tuple[str, str], Mapping[str, Any] | _Broken | None]:
-        answers = self.source.get_many(
-            [(f"{path}/{key}" if path else key, None) for path, key in wanted]
-        )
-        return {
-            item: None if data is None else _parse(data)
-            for item, data in zip(wanted, answers, strict=True)
-        }
+        keys = [f"{path}/{key}" if path else key for path, key in wanted]
+        found: dict[tuple[str, str], Mapping[str, Any] | _Broken | None] = {}
+        for item, key, data in zip(wanted, keys, self.source.probe(keys), strict=True):
+            if isinstance(data, PermissionError):
+                self.refused.append(key)
+            found[item] = _parse(data) if isinstance(data, bytes) else None
+        return found
 
     def _sound(self, path: str, key: str, doc: Mapping[str, Any] | _Broken) -> Mapping[str, Any]:
         """Return the document, or raise if it cannot be parsed.

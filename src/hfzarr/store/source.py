@@ -33,6 +33,12 @@ class Source(Protocol):
     def get_many(self, requests: Sequence[tuple[str, ByteRange]]) -> list[bytes | None]:
         """Return the objects of many requests, all under way at once."""
 
+    def probe(self, keys: Sequence[str]) -> list[bytes | PermissionError | None]:
+        """Return many objects that may or may not be there, all requests under way at once.
+
+        A store may refuse (403) what it would not say is absent; that is returned, not raised.
+        """
+
     async def get_async(self, key: str, byte_range: ByteRange = None) -> bytes | None:
         """Like `get`, without blocking the event loop."""
 

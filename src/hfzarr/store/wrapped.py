@@ -65,6 +65,22 @@ class ZarrSource:
         """Return the objects of many requests, all under way at once."""
         return self._sync(_gather([self._request(request) for request in requests]))
 
+    def probe(self, keys: Sequence[str]) -> list[bytes | PermissionError | None]:
+        """Return many objects that may or may not be there, all requests under way at once."""
+        return self._sync(_gather([self._probing(key) for key in keys]))
+
+    def _probing(self, key: str) -> Callable[[], Awaitable[bytes | PermissionError | None]]:
+        return lambda: self._probe(key)
+
+    async def _probe(self, key: str) -> bytes | PermissionError | None:
+        try:
+            return await self._get(key, None)
+        except ReadError as error:
+            # Object stores answer 403 for what is absent where listing is not allowed.
+            if isinstance(error.__cause__, PermissionError):
+                return error.__cause__
+            raise
+
     def _request(self, request: tuple[str, ByteRange]) -> Callable[[], Awaitable[bytes | None]]:
         return lambda: self._get(*request)
 

@@ -172,6 +172,10 @@ class ZipSource:
         """Return many entries; a zip is one file, so one after the other."""
         return [self.get(key, byte_range) for key, byte_range in requests]
 
+    def probe(self, keys: Sequence[str]) -> list[bytes | PermissionError | None]:
+        """Return many entries that may or may not be there."""
+        return [self.get(key) for key in keys]
+
     async def get_async(self, key: str, byte_range: ByteRange = None) -> bytes | None:
         """Like `get`, in a thread where the file is remote."""
         if self.local:
