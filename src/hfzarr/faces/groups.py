@@ -11,7 +11,7 @@ from xarray.backends.common import AbstractDataStore
 from xarray.backends.store import StoreBackendEntrypoint
 from xarray.backends.zarr import FillValueCoder
 
-from hfzarr.errors import AmbiguousTargetError, UnnamedDimensionsError
+from hfzarr.errors import AmbiguousTargetError, InvalidMetadataError, UnnamedDimensionsError
 from hfzarr.faces.opening import Opening
 from hfzarr.faces.variables import coord_variable, stored_variable
 from hfzarr.model.array import ArrayMeta
@@ -90,11 +90,18 @@ def group_dataset(
     variables = {name: _variable(opening, meta, own, masked) for name, meta in arrays.items()}
     shown = {key: value for key, value in attrs.items() if not key.lower().startswith("_nc")}
     store = _Members(variables, shown)
-    dataset: Dataset = StoreBackendEntrypoint().open_dataset(
-        store,
-        drop_variables=sorted(opening.options.drop_variables),
-        **opening.options.decoders,
-    )
+    try:
+        dataset: Dataset = StoreBackendEntrypoint().open_dataset(
+            store,
+            drop_variables=sorted(opening.options.drop_variables),
+            **opening.options.decoders,
+        )
+    except (AttributeError, TypeError, KeyError, IndexError) as error:
+        raise InvalidMetadataError(
+            f"the CF attributes of group {where or '/'!r} cannot be decoded "
+            f"({type(error).__name__}: {error}). Open it with decode_cf=False to see them, or "
+            "leave the variable out with drop_variables=."
+        ) from error
     return _with_georeference(opening, dataset, arrays, attrs, own)
 
 

@@ -171,7 +171,7 @@ def parse_array(
     """
     try:
         parse = _parse_v3 if doc.get("zarr_format") == 3 else _parse_v2
-        return parse(path, doc, attrs, resolve)
+        return _checked(parse(path, doc, attrs, resolve))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, (InvalidMetadataError, UnsupportedError)):
             raise
@@ -180,6 +180,18 @@ def parse_array(
             f"({type(error).__name__}: {error}); found {shorten(dict(doc), 200)}. "
             "Leave it out with drop_variables=, or ask its writer for a valid copy."
         ) from error
+
+
+def _checked(meta: ArrayMeta) -> ArrayMeta:
+    """Return the metadata if its parts fit each other, or raise."""
+    for what, lengths in (("chunks", meta.inner_chunk), ("shards", meta.shard)):
+        if lengths is not None and len(lengths) != meta.ndim:
+            raise ValueError(f"{what} {lengths} for an array of shape {meta.shape}")
+    if meta.shard and meta.inner_chunk:
+        for whole, part in zip(meta.shard, meta.inner_chunk, strict=True):
+            if part and whole % part:
+                raise ValueError(f"shards {meta.shard} are no multiple of {meta.inner_chunk}")
+    return meta
 
 
 def _parse_v3(
@@ -202,13 +214,10 @@ def _parse_v3(
             dtype, value = resolve(doc)
     else:
         dtype, value = resolve(doc)
-    encoding = doc.get("chunk_key_encoding") or {}
-    if isinstance(encoding, str):
-        encoding = {"name": encoding}
-    kind = encoding.get("name", "default")
-    separator = (encoding.get("configuration") or {}).get(
-        "separator", "/" if kind == "default" else "."
-    )
+    chunk_key = _chunk_key(doc.get("chunk_key_encoding"))
+    if chunk_key is None:
+        # zarr-python may know how these chunks are named; it then does all of the reading.
+        (dtype, value), inner, shard, chunk_key = resolve(doc), None, None, ChunkKey()
     dims = doc.get("dimension_names")
     kept = dict(attrs)
     if not dims:
@@ -223,9 +232,24 @@ def _parse_v3(
         fill_value=value,
         dims=_dims(dims, len(shape)),
         attrs=kept,
-        chunk_key=ChunkKey(kind=kind, separator=separator),
+        chunk_key=chunk_key,
         doc=doc,
     )
+
+
+def _chunk_key(encoding: Any) -> ChunkKey | None:
+    """Return how chunks are named, or None where that is an extension."""
+    if isinstance(encoding, str) or encoding is None:
+        encoding = {"name": encoding or "default"}
+    kind = encoding["name"]
+    if kind not in ("default", "v2"):
+        return None
+    separator = (encoding.get("configuration") or {}).get(
+        "separator", "/" if kind == "default" else "."
+    )
+    if separator not in ("/", "."):
+        raise ValueError(f"the separator of chunk keys is '/' or '.', not {separator!r}")
+    return ChunkKey(kind=kind, separator=separator)
 
 
 def _refuse_v3(path: str, doc: Mapping[str, Any]) -> None:
@@ -293,17 +317,22 @@ def _parse_v2(
         fill_value=value,
         dims=_dims(dims, len(shape)),
         attrs=kept,
-        chunk_key=ChunkKey(kind="v2", separator=doc.get("dimension_separator") or "."),
+        chunk_key=_v2_key(doc.get("dimension_separator") or "."),
         doc=doc,
     )
+
+
+def _v2_key(separator: Any) -> ChunkKey:
+    key = _chunk_key({"name": "v2", "configuration": {"separator": separator}})
+    return key or ChunkKey(kind="v2", separator=".")
 
 
 def _shape(value: Any) -> tuple[int, ...]:
     if isinstance(value, (int, np.integer)):
         value = [value]
     shape = tuple(int(n) for n in value)
-    if any(n < 0 for n in shape):
-        raise ValueError(f"negative length in {shape}")
+    if any(not 0 <= n < 2**63 for n in shape):
+        raise ValueError(f"a length out of bounds in {shape}")
     return shape
 
 

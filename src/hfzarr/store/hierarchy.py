@@ -250,7 +250,7 @@ class Hierarchy:
             if isinstance(members, Mapping):
                 self._store(base, {"zarr.json": v3}, final=True)
                 for path, doc in members.items():
-                    self._store(join_path(base, path), {"zarr.json": doc}, final=True)
+                    self._store(join_path(base, path), {"zarr.json": _checked(doc)}, final=True)
                 self.consolidated = True
         elif v3 is None and isinstance(v2, Mapping) and isinstance(v2.get("metadata"), Mapping):
             grouped: dict[str, dict[str, Any]] = {}
@@ -258,7 +258,8 @@ class Hierarchy:
                 path, _, name = key.rpartition("/")
                 grouped.setdefault(join_path(base, path), {})[name] = doc
             for path, found in grouped.items():
-                self._store(path, {key: found.get(key) for key in _V2_KEYS}, final=True)
+                docs = {key: _checked(found[key]) for key in _V2_KEYS if key in found}
+                self._store(path, docs, final=True)
             self.consolidated = "" in grouped or base in grouped
         return self.consolidated
 
@@ -280,6 +281,11 @@ class Hierarchy:
                 "Zarr v3, or another format: rewrite it with a current library."
             )
         attrs = doc.get("attributes") or {}
+        if not isinstance(attrs, Mapping):
+            raise InvalidMetadataError(
+                f"store {self.source.url!r}: the 'attributes' of node {path or '/'!r} are "
+                f"{shorten(attrs)}, wanted an object (Zarr core 3.0). Mend them, or leave them out."
+            )
         return NodeDoc(path=path, kind=kind, zarr_format=3, doc=doc, attrs=attrs)
 
     def _from_v2(self, path: str, docs: _Docs) -> NodeDoc | None:
@@ -301,9 +307,13 @@ def _parse(data: bytes) -> Mapping[str, Any] | _Broken:
         doc = json.loads(data)
     except ValueError as error:
         return _Broken(f"is not valid JSON ({error}); found {shorten(data[:80])}")
-    if not isinstance(doc, dict):
-        return _Broken(f"is not a JSON object; found {shorten(doc)}")
-    return doc
+    return _checked(doc)
+
+
+def _checked(doc: Any) -> Mapping[str, Any] | _Broken:
+    if isinstance(doc, dict):
+        return doc
+    return _Broken(f"is not a JSON object; found {shorten(doc)}")
 
 
 def _resolve(doc: Mapping[str, Any]) -> tuple[Any, Any]:

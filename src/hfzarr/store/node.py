@@ -331,9 +331,8 @@ def _scene_paths(ome: OmeAttrs) -> list[str]:
     """Return the images that the transformations of a scene speak of (0.6, scene)."""
     scene = ome.data["scene"]
     transforms = scene.get("coordinateTransformations") if isinstance(scene, Mapping) else None
-    ends = [
-        item.get(end) for item in transforms or [] if isinstance(item, Mapping) for end in _ENDS
-    ]
+    items = transforms if isinstance(transforms, list) else []
+    ends = [item.get(end) for item in items if isinstance(item, Mapping) for end in _ENDS]
     paths = [end.get("path") for end in ends if isinstance(end, Mapping)]
     return list(dict.fromkeys(path.strip("/") for path in paths if isinstance(path, str) and path))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,22 +171,39 @@ def _unit(item: Mapping[str, Any], ome: OmeAttrs, report: Report) -> str | None:
 
 
 def _distinct(axes: tuple[Axis, ...], ome: OmeAttrs, report: Report) -> tuple[Axis, ...]:
-    seen: set[str] = set()
-    out: list[Axis] = []
-    for i, axis in enumerate(axes):
-        name = axis.name
-        if not name or name in seen:
-            if name:
-                report.must(
-                    ome.where,
-                    ome.rule("axes", "axis names MUST be unique"),
-                    f"names {[a.name for a in axes]}",
-                    f"dimension {i} renamed 'dim_{i}'",
-                )
-            axis = Axis(name=f"dim_{i}", type=axis.type, unit=axis.unit)
-        seen.add(axis.name)
-        out.append(axis)
-    return tuple(out)
+    """Give every axis a name of its own that a tree can hold."""
+    names = [_without_slash(axis.name, ome, report) for axis in axes]
+    for i, name in enumerate(names):
+        if name and name in names[:i]:
+            report.must(
+                ome.where,
+                ome.rule("axes", "axis names MUST be unique"),
+                f"names {[axis.name for axis in axes]}",
+                f"dimension {i} renamed",
+            )
+            names[i] = ""
+    free = _free_names(names)
+    named = [name or next(free) for name in names]
+    return tuple(
+        axis if axis.name == name else dataclasses.replace(axis, name=name)
+        for axis, name in zip(axes, named, strict=True)
+    )
+
+
+def _without_slash(name: str, ome: OmeAttrs, report: Report) -> str:
+    if "/" in name:
+        report.should(
+            ome.where,
+            "xarray: names in a tree hold no slash, which separates its nodes",
+            f"axis {name!r}",
+            f"renamed {name.replace('/', '_')!r}",
+        )
+    return name.replace("/", "_")
+
+
+def _free_names(taken: Collection[str]) -> Iterator[str]:
+    """Yield ``dim_0``, ``dim_1`` …, those that are taken left out."""
+    return (name for i in itertools.count() if (name := f"dim_{i}") not in taken)
 
 
 def _check(axes: tuple[Axis, ...], ome: OmeAttrs, report: Report) -> None:
@@ -236,7 +255,8 @@ def _fit(
     elif len(axes) > ndim:
         fitted = axes[len(axes) - ndim :]
     else:
-        extra = tuple(Axis(name=f"dim_{i}") for i in range(ndim - len(axes)))
+        free = _free_names(by_name)
+        extra = tuple(Axis(name=next(free)) for _ in range(ndim - len(axes)))
         fitted = extra + axes
     report.must(
         ome.where,

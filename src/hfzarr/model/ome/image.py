@@ -195,6 +195,14 @@ def _present(
                 f"level {path!r} is not there",
                 "left out",
             )
+        elif out and array.ndim != out[0][1].ndim:
+            report.must(
+                ome.where,
+                ome.rule("multiscales", "every level MUST have the same number of dimensions"),
+                f"level {path!r} of shape {array.shape}, the first of {out[0][1].shape}",
+                "left out",
+            )
+            array = None
         if array is not None:
             out.append((item, array))
     if not out:
@@ -264,7 +272,7 @@ def _frame_of_systems(
     """Read the coordinate systems of 0.6 (RFC-5)."""
     systems = {
         item["name"]: item.get("axes")
-        for item in raw.get("coordinateSystems") or []
+        for item in _items(raw.get("coordinateSystems"))
         if isinstance(item, Mapping) and isinstance(item.get("name"), str)
     }
     steps = dataset.get("coordinateTransformations")
@@ -280,7 +288,7 @@ def _frame_of_systems(
         )  # fmt: skip
         target = list(systems)[-1] if systems else None
     axes = parse_axes(systems.get(target) if target else None, ome, array.ndim, array.dims, report)
-    for item in raw.get("coordinateTransformations") or []:
+    for item in _items(raw.get("coordinateTransformations")):
         if not isinstance(item, Mapping) or _reference(item.get("input")) != target:
             continue
         goal = _reference(item.get("output"))
@@ -291,6 +299,10 @@ def _frame_of_systems(
             goal_axes = parse_axes(systems[goal], ome, len(world), None, report)
             return _Frame(axes=axes, world_axes=goal_axes, world=world)
     return _Frame(axes=axes, world_axes=axes, world=None)
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _reference(value: Any) -> str | None:

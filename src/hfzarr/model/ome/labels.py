@@ -92,7 +92,11 @@ def _items(raw: Mapping[str, Any], key: str, ome: OmeAttrs, report: Report) -> l
 
 def _value(item: Any, key: str, ome: OmeAttrs, report: Report) -> int | None:
     value = item.get("label-value") if isinstance(item, Mapping) else None
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value):
+    if (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and float(value).is_integer()
+    ):
         return int(value)
     report.must(
         ome.where,

@@ -215,6 +215,10 @@ def _count(value: Any, what: str, least: int, ome: OmeAttrs, report: Report) -> 
     return False
 
 
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
 def parse_well(ome: OmeAttrs, report: Report) -> tuple[Field, ...]:
     """Read the ``well`` object of a group: its fields of view.
 
@@ -240,7 +244,7 @@ def parse_well(ome: OmeAttrs, report: Report) -> tuple[Field, ...]:
             alphanumeric = ome.rule("well", "an image's 'path' MUST be alphanumeric")
             report.must(ome.where, alphanumeric, f"path {path!r}", "used as it is")
         acquisition = item.get("acquisition")
-        if acquisition is not None and not isinstance(acquisition, int):
+        if acquisition is not None and not _is_id(acquisition):
             whole = ome.rule("well", "'acquisition' MUST be an integer")
             report.must(
                 ome.where, whole, f"acquisition {acquisition!r} of image {path!r}", "ignored"

@@ -108,7 +108,9 @@ def _name_dims(alone: dict[int, int], axes: Sequence[Axis], grid: Grid) -> tuple
         if names[i] is None:
             candidates = [axes[i].name] if len(axes) == n else []
             candidates += [grid.names[i]] if grid.names else []
-            names[i] = next((c for c in candidates if c not in names), f"dim_{i}")
+            # Past n candidates, one must be free.
+            candidates += [f"dim_{k}" for k in (i, *range(2 * n))]
+            names[i] = next(c for c in candidates if c not in names)
     return tuple(str(name) for name in names)
 
 

@@ -79,7 +79,10 @@ def parse_transform_list(
         "coordinateTransformations MUST hold exactly one scale and may hold one translation "
         "after it",
     )
-    kinds = [item.get("type") if isinstance(item, Mapping) else None for item in raw]
+    kinds = [
+        item["type"] if isinstance(item, Mapping) and isinstance(item.get("type"), str) else None
+        for item in raw
+    ]
     if kinds not in (["scale"], ["scale", "translation"]):
         action = "scale applied first, then translation; each kind once"
         if not {"scale", "translation"} & set(kinds) and any(kinds):
