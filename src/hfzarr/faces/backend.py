@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from xarray.backends.common import BackendEntrypoint
 
-from hfzarr.errors import TargetError
+from hfzarr.errors import AmbiguousTargetError, TargetError
 from hfzarr.model.report import OnInvalid
 
 if TYPE_CHECKING:
@@ -180,7 +180,14 @@ class HfzarrBackend(BackendEntrypoint):
             _options(locals()),
             **_place(locals()),
         )
-        return datatree_from_dict_with_io_cleanup(groups)
+        try:
+            return datatree_from_dict_with_io_cleanup(groups)
+        except ValueError as error:
+            raise AmbiguousTargetError(
+                f"{error}\nA tree hands coordinates down, so dims of one name must agree along a "
+                "branch, and here they do not. Open the groups by xr.open_groups, or one of them "
+                "by xr.open_dataset with group=."
+            ) from error
 
     def open_groups_as_dict(
         self,

@@ -30,7 +30,7 @@ from hfzarr.faces.images import (
 from hfzarr.faces.opening import Opening, Options, announce, naming, open_store, warn_unconsolidated
 from hfzarr.model.array import ArrayMeta
 from hfzarr.model.geo import GeoReference, multiscales
-from hfzarr.model.ome.version import OmeAttrs
+from hfzarr.model.ome.version import OmeAttrs, ome_section
 from hfzarr.store.hierarchy import NodeDoc
 from hfzarr.store.location import join_path
 from hfzarr.store.node import (
@@ -183,8 +183,7 @@ def _image_name(opening: Opening, path: str) -> str | None:
     node = opening.hierarchy.node(join_path(opening.path, path))
     if node is None:
         return None
-    attrs = node.attrs.get("ome", node.attrs)
-    multiscale = attrs.get("multiscales")
+    multiscale = ome_section(node.attrs).get("multiscales")
     first = multiscale[0] if isinstance(multiscale, list) and multiscale else None
     name = first.get("name") if isinstance(first, Mapping) else None
     return name if isinstance(name, str) else None
@@ -360,7 +359,9 @@ class _Walk:
         nameless = unnamed(arrays, node.attrs, opening)
         alone = [name for name in arrays if name in assets or name in nameless]
         together = {name: meta for name, meta in arrays.items() if name not in alone}
-        if clashing(together.values()):
+        # A node that stands alone is a child, and must agree with what stays behind.
+        named = [meta for name, meta in arrays.items() if name not in nameless]
+        if together and clashing(named):
             alone, together = list(arrays), {}
         inherited = self._levels.get(node.path)
         own = group_dataset(opening, together, node.attrs, inherited=inherited)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import posixpath
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -204,10 +204,9 @@ def _parse_v3(
     sharding = codecs[-1] if len(codecs) == 1 else None
     if inner is not None and sharding and sharding.get("name") == "sharding_indexed":
         shard, inner = inner, _shape(sharding["configuration"]["chunk_shape"])
-    names = [codec["name"] if isinstance(codec, Mapping) else codec for codec in codecs]
     data_type, fill = doc["data_type"], doc.get("fill_value")
     plain = data_type in _V3_PLAIN if isinstance(data_type, str) else False
-    if plain and _V3_CODECS.issuperset(names):
+    if plain and _core_codecs(codecs):
         dtype = np.dtype(data_type)
         value = _plain_fill(dtype, fill)
         if value is None:
@@ -237,6 +236,21 @@ def _parse_v3(
     )
 
 
+def _core_codecs(codecs: Sequence[Any]) -> bool:
+    """Whether a chain has core codecs only, those inside of a shard included, and is complete."""
+    names = [codec.get("name") if isinstance(codec, Mapping) else codec for codec in codecs]
+    serializers = [name for name in names if name in ("bytes", "sharding_indexed")]
+    if not _V3_CODECS.issuperset(names) or len(serializers) != 1:
+        return False
+    inner = [
+        chain
+        for codec, name in zip(codecs, names, strict=True)
+        if name == "sharding_indexed"
+        for chain in (codec["configuration"]["codecs"], codec["configuration"]["index_codecs"])
+    ]
+    return all(_core_codecs(chain) for chain in inner)
+
+
 def _chunk_key(encoding: Any) -> ChunkKey | None:
     """Return how chunks are named, or None where that is an extension."""
     if isinstance(encoding, str) or encoding is None:
@@ -247,9 +261,13 @@ def _chunk_key(encoding: Any) -> ChunkKey | None:
     separator = (encoding.get("configuration") or {}).get(
         "separator", "/" if kind == "default" else "."
     )
-    if separator not in ("/", "."):
-        raise ValueError(f"the separator of chunk keys is '/' or '.', not {separator!r}")
-    return ChunkKey(kind=kind, separator=separator)
+    return ChunkKey(kind=kind, separator=_separator(separator))
+
+
+def _separator(value: Any) -> Any:
+    if value not in ("/", "."):
+        raise ValueError(f"the separator of chunk keys is '/' or '.', not {value!r}")
+    return value
 
 
 def _refuse_v3(path: str, doc: Mapping[str, Any]) -> None:
@@ -317,14 +335,9 @@ def _parse_v2(
         fill_value=value,
         dims=_dims(dims, len(shape)),
         attrs=kept,
-        chunk_key=_v2_key(doc.get("dimension_separator") or "."),
+        chunk_key=ChunkKey(kind="v2", separator=_separator(doc.get("dimension_separator") or ".")),
         doc=doc,
     )
-
-
-def _v2_key(separator: Any) -> ChunkKey:
-    key = _chunk_key({"name": "v2", "configuration": {"separator": separator}})
-    return key or ChunkKey(kind="v2", separator=".")
 
 
 def _shape(value: Any) -> tuple[int, ...]:

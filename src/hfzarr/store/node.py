@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from hfzarr.errors import InvalidMetadataError
 from hfzarr.model.array import ArrayMeta
@@ -13,7 +13,7 @@ from hfzarr.model.geo import is_ndpyramid
 from hfzarr.model.ome.image import Image, level_paths, parse_image
 from hfzarr.model.ome.labels import label_names
 from hfzarr.model.ome.plate import Field, Plate, Well, parse_plate, parse_well
-from hfzarr.model.ome.version import OmeAttrs, ome_attrs
+from hfzarr.model.ome.version import OmeAttrs, ome_attrs, ome_section
 from hfzarr.model.report import Report
 from hfzarr.store.hierarchy import Hierarchy, NodeDoc
 from hfzarr.store.location import join_path
@@ -312,8 +312,7 @@ def _series_paths(hierarchy: Hierarchy, ome: OmeAttrs, report: Report) -> list[s
         )
     folder = join_path(ome.where, "OME")
     node = hierarchy.find([folder]).get(folder)
-    attrs: Mapping[str, Any] = node.attrs if node is not None else {}
-    series = attrs.get("ome", attrs).get("series") if attrs else None
+    series = ome_section(node.attrs).get("series") if node is not None else None
     if isinstance(series, list) and series and all(isinstance(path, str) for path in series):
         return [path.strip("/") for path in series]
     if series is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from hfzarr.model.report import Report, shorten
 
-__all__ = ["OmeAttrs", "ome_attrs"]
+__all__ = ["OmeAttrs", "ome_attrs", "ome_section"]
 
 #: Keys that make the attributes of a group OME-Zarr metadata.
 _KEYS = (
@@ -54,6 +54,12 @@ class OmeAttrs:
     def rule(self, section: str, text: str) -> str:
         """Return a rule with the place it stands in."""
         return f"OME-Zarr {self.version}, {section}: {text}"
+
+
+def ome_section(attrs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the part of a node's attributes that may hold OME-Zarr metadata, unchecked."""
+    section = attrs.get("ome")
+    return section if isinstance(section, Mapping) else attrs
 
 
 def ome_attrs(
