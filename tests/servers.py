@@ -12,6 +12,13 @@ from pathlib import Path
 from typing import Any
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: a client that hangs up before it has all is none of our business."""
+
+
 class _Quiet(SimpleHTTPRequestHandler):
     """Serves files, and notes in ``server.asked`` what was asked for."""
 
@@ -54,10 +61,7 @@ class _Ranges(_Quiet):
 def http_server(folder: Path, *, ranges: bool = True) -> Iterator[tuple[str, list[str]]]:
     """Serve a folder; give its URL, and the list of paths that are asked for."""
     kind = _Ranges if ranges else _Quiet
-    server = ThreadingHTTPServer(
-        ("127.0.0.1", 0), lambda *args: kind(*args, directory=str(folder))
-    )
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), lambda *args: kind(*args, directory=str(folder)))
     server.asked = []  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
 import zipfile
 from collections.abc import Iterable
@@ -239,9 +238,7 @@ def write_geo(
         entry: dict[str, Any] = {"asset": names.format(step), "transform": {"scale": [1.0, 1.0]}}
         if layout:
             entry |= {"derived_from": layout[-1]["asset"], "transform": {"scale": [2.0, 2.0]}}
-        layout.append(
-            {**entry, "spatial:transform": scene(step, 0, 0)["spatial:transform"]}
-        )
+        layout.append({**entry, "spatial:transform": scene(step, 0, 0)["spatial:transform"]})
     attrs = {
         **scene(10, 24, 32),
         "zarr_conventions": [*ZARR_CONVENTIONS, MULTISCALES],
@@ -280,8 +277,3 @@ def zip_folder(
             if file.is_file():
                 archive.write(file, root + file.relative_to(folder).as_posix())
     return target
-
-
-def all_points(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Return all indexes of an array of this shape."""
-    return list(itertools.product(*map(range, shape)))

@@ -2,68 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import subprocess
-import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from zarr.storage import MemoryStore
+
+from counting import CountingStore
 from stores import CHUNKS, pixels, write_cf, write_geo, write_image, write_plate
-from zarr.storage import LocalStore, MemoryStore, WrapperStore
-
-METADATA = ("zarr.json", ".zgroup", ".zattrs", ".zarray", ".zmetadata")
-
-
-class CountingStore(WrapperStore):
-    """Notes each request, how many were under way at once, and in how many rounds they came.
-
-    A round begins when a request finds no other under way.
-    """
-
-    def __init__(self, store, delay: float = 0.0) -> None:
-        super().__init__(store)
-        self.delay = delay
-        self.forget()
-
-    def forget(self) -> None:
-        self.gets: list[str] = []
-        self.listings: list[str] = []
-        self.rounds = self.most = self.now = 0
-
-    @property
-    def requests(self) -> int:
-        return len(self.gets) + len(self.listings)
-
-    @property
-    def chunks(self) -> list[str]:
-        """Keys asked for that are no metadata."""
-        return [key for key in self.gets if key.rpartition("/")[2] not in METADATA]
-
-    async def _wait(self) -> None:
-        self.rounds += self.now == 0
-        self.now += 1
-        self.most = max(self.most, self.now)
-        await asyncio.sleep(self.delay)
-        self.now -= 1
-
-    async def get(self, key, prototype, byte_range=None):
-        self.gets.append(key)
-        await self._wait()
-        return await self._store.get(key, prototype, byte_range)
-
-    async def exists(self, key):
-        self.gets.append(key)
-        return await self._store.exists(key)
-
-    async def list_dir(self, prefix):
-        self.listings.append(prefix)
-        await self._wait()
-        async for name in self._store.list_dir(prefix):
-            yield name
 
 
 def counting(write, *args, delay: float = 0.0, **kwargs) -> CountingStore:
@@ -130,10 +76,11 @@ def test_part_that_is_consolidated_by_itself(zarr_format):
     store = MemoryStore()
     zarr.create_group(store, zarr_format=zarr_format)
     write_image(store, "deep/cells", zarr_format=zarr_format)
-    store = CountingStore(store)
+    store = CountingStore(store, 0.01)
     open_tree(store, group="deep/cells")
-    assert store.requests <= 4
-    assert store.rounds == 1
+    # The root of a Zarr v2 store is looked at once more.
+    assert store.requests <= (4 if zarr_format == 3 else 7)
+    assert store.rounds == (1 if zarr_format == 3 else 2)
 
 
 # Rounds of an unconsolidated image: the root, its levels. Only a Zarr v2 store needs one more, to
@@ -169,7 +116,7 @@ def test_unconsolidated_pyramid_costs_a_round_a_depth(opener, zarr_format, optio
 def test_unconsolidated_plate_costs_a_round_a_depth(opener, zarr_format):
     store = counting(
         write_plate,
-        {f"{row}/{column}": 2 for row in "AB" for column in "123"},
+        {"A/1": 2, "B/2": 3},
         delay=0.01,
         zarr_format=zarr_format,
         consolidated=False,
@@ -177,7 +124,7 @@ def test_unconsolidated_plate_costs_a_round_a_depth(opener, zarr_format):
     opener(store)
     # The plate, its wells, their fields, the levels; the format of v2 costs one more.
     assert store.rounds == (4 if zarr_format == 3 else 5)
-    assert store.most >= 24
+    assert store.most >= 10
     assert not store.listings
     assert not store.chunks
     assert len(store.gets) == len(set(store.gets))
@@ -187,8 +134,9 @@ def test_unconsolidated_plate_costs_a_round_a_depth(opener, zarr_format):
 def test_unconsolidated_group_costs_two_rounds_a_depth(opener):
     """A plain group is listed, and its members read, all at once."""
     store = counting(write_cf, delay=0.01, consolidated=False)
-    opener(store, consolidated=False, decode_times=False)
-    assert store.rounds <= 3 + 1  # and one for the coordinates of its dimensions
+    opener(store, consolidated=False, decode_times=False, drop_variables=["time", "lat", "lon"])
+    assert store.rounds == 3
+    assert store.most >= 8
     assert len(store.gets) == len(set(store.gets))
 
 
@@ -341,152 +289,3 @@ def test_a_window_of_a_plate_reads_one_field():
     store.forget()
     assert not image.isel(well=2, field=1).any()
     assert store.gets == []
-
-
-# --- threads and event loops ---------------------------------------------------------------------
-
-
-@pytest.fixture(params=["folder", "counting", "memory"])
-def readable(request, tmp_path):
-    store = {"folder": LocalStore(tmp_path / "a"), "memory": MemoryStore()}.get(
-        request.param, MemoryStore()
-    )
-    write_image(store, shards=(1, 4, 32, 32))
-    return CountingStore(store, 0.001) if request.param == "counting" else store
-
-
-def test_load_async(readable):
-    dataset = open_one(readable)
-
-    async def both():
-        parts = [dataset.isel(y=slice(i, i + 9)).load_async() for i in range(0, 20, 5)]
-        return await asyncio.gather(dataset.copy().load_async(), *parts)
-
-    whole, *parts = asyncio.run(both())
-    xr.testing.assert_identical(whole, open_one(readable).load())
-    for i, part in zip(range(0, 20, 5), parts, strict=True):
-        np.testing.assert_array_equal(part.image, pixels()[:, :, i : i + 9])
-
-
-@pytest.mark.parametrize(
-    "indexers",
-    [
-        {"x": [3, 1, 40], "c": 1},
-        {"y": slice(None, None, -2)},
-        {"y": xr.DataArray([1, 2], dims="p"), "x": xr.DataArray([30, 4], dims="p")},
-        {"c": 0, "z": 0, "y": 0, "x": 0},
-    ],
-)
-def test_load_async_of_a_selection(readable, indexers):
-    lazy = open_one(readable).image.isel(indexers)
-    loaded = asyncio.run(lazy.load_async())
-    np.testing.assert_array_equal(loaded, xr.DataArray(pixels(), dims="czyx").isel(indexers))
-
-
-def test_load_async_of_a_plate():
-    store = write_plate(MemoryStore())
-    loaded = asyncio.run(open_one(store).load_async())
-    xr.testing.assert_identical(loaded, open_one(store).load())
-
-
-def test_loading_inside_a_running_loop(readable):
-    """A notebook has a running event loop: plain loading must work there, too."""
-
-    async def load():
-        return open_one(readable).load()
-
-    np.testing.assert_array_equal(asyncio.run(load()).image, pixels())
-
-
-def test_many_threads(readable):
-    dataset = open_one(readable)
-
-    def read(i: int) -> bool:
-        y, x = slice(i % 7, i % 7 + 20), slice(i % 11, i % 11 + 30)
-        return np.array_equal(dataset.image[:, :, y, x], pixels()[:, :, y, x])
-
-    with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(read, range(64)))
-
-
-def test_many_threads_open_at_once(readable):
-    barrier = threading.Barrier(6)
-
-    def read(_: int) -> np.ndarray:
-        barrier.wait()
-        return open_tree(readable)["1/image"].values
-
-    with ThreadPoolExecutor(6) as pool:
-        for found in pool.map(read, range(6)):
-            np.testing.assert_array_equal(found, pixels(1))
-
-
-# --- imports -------------------------------------------------------------------------------------
-
-HEAVY = ["zarr", "dask", "distributed", "datasets", "huggingface_hub", "PIL", "numcodecs",
-         "aiohttp", "s3fs", "rioxarray", "pyproj", "scipy"]  # fmt: skip
-
-
-def run(code: str, *args: str) -> str:
-    """Run Python code in a fresh process and return what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def test_import_is_light():
-    """Only what comes after `import xarray` counts: xarray brings some of them itself."""
-    code = f"""
-import sys, xarray
-before = set(sys.modules)
-import hfzarr
-new = {{name.split(".")[0] for name in set(sys.modules) - before}}
-print(sorted(new & set({[*HEAVY, "fsspec"]!r})))
-"""
-    assert run(code) == "[]"
-
-
-def test_listing_engines_is_light():
-    code = f"""
-import sys, xarray
-xarray.backends.list_engines()
-before = set(sys.modules)
-assert xarray.backends.list_engines()["hfzarr"].guess_can_open("a.ozx")
-print(sorted((set(sys.modules) - before) & set({HEAVY!r})))
-"""
-    assert run(code) == "[]"
-
-
-def test_import_changes_no_configuration():
-    code = """
-import json, os, warnings, logging
-import xarray, zarr, numpy
-def state():
-    return repr((zarr.config.config, dict(os.environ), warnings.filters, numpy.geterr(),
-                 dict(xarray.get_options()), logging.getLoggerClass(), logging.root.handlers))
-before = state()
-import hfzarr
-assert state() == before
-print("same")
-"""
-    assert run(code) == "same"
-
-
-@pytest.mark.parametrize("zarr_format", [2, 3])
-def test_opening_a_folder_needs_no_zarr(tmp_path, zarr_format):
-    """Images and plates in a folder are opened and read without zarr-python and fsspec."""
-    write_image(LocalStore(tmp_path / "a"), zarr_format=zarr_format)
-    write_plate(LocalStore(tmp_path / "p"), zarr_format=zarr_format)
-    code = """
-import sys, xarray as xr
-before = set(sys.modules)
-for folder in sys.argv[1:]:
-    xr.open_dataset(folder, engine="hfzarr")
-    tree = xr.open_datatree(folder, engine="hfzarr")
-new = {name for name in set(sys.modules) - before}
-print(sorted(name for name in new if name.startswith("fsspec.implementations")
-             or name in ("dask", "aiohttp", "s3fs", "huggingface_hub", "datasets", "PIL")))
-"""
-    assert run(code, str(tmp_path / "a"), str(tmp_path / "p")) == "[]"

@@ -137,6 +137,10 @@ class SourceStore(Store):
         """Refuse: the store is read-only."""
         self._check_writable()
 
+    async def set_partial_values(self, key_start_values: Iterable[tuple[str, int, Any]]) -> None:
+        """Refuse: the store is read-only. (Abstract in zarr-python until 3.1.2.)"""
+        self._check_writable()
+
     async def delete(self, key: str) -> None:
         """Refuse: the store is read-only."""
         self._check_writable()
