@@ -11,7 +11,7 @@ import zarr
 from xarray.core.indexing import LazilyIndexedArray
 from zarr.storage import LocalStore, MemoryStore
 
-from hfzarr import NodeNotFoundError, TargetError
+from hfzarr import TargetError
 from hfzarr.faces.backend import HfzarrBackend
 from stores import (
     CHUNKS,
@@ -319,7 +319,6 @@ def test_levels(image, level, index):
     assert [*tree["labels/nuclei"].children] == expected
 
 
-@pytest.mark.xfail(reason="a NumPy integer is no level", raises=NodeNotFoundError)
 def test_level_as_a_numpy_integer(image):
     assert open_one(image, level=np.int64(1)).sizes["x"] == 24
 

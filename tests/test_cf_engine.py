@@ -32,7 +32,10 @@ def check_same(store, **options) -> None:
     xr.testing.assert_identical(ours.load(), theirs.load())
     for name, variable in theirs.variables.items():
         assert ours[name].dtype == variable.dtype, name
-        assert ours[name].encoding.keys() == variable.encoding.keys(), name
+        # Older xarrays leave the fill value of Zarr v3 out.
+        assert ours[name].encoding.keys() - {"fill_value"} == variable.encoding.keys() - {
+            "fill_value"
+        }, name
     assert set(ours.coords) == set(theirs.coords)
 
 
@@ -67,10 +70,6 @@ def test_cf_as_xarrays_engine(zarr_format, options):
     check_same(write_cf(MemoryStore(), zarr_format=zarr_format), **options)
 
 
-@pytest.mark.xfail(
-    reason="what is dropped is unknown to the CF decoder, which then warns and forgets its name",
-    raises=UserWarning,
-)
 @pytest.mark.parametrize("name", ["lat_bounds", "crs"])
 def test_dropping_what_others_refer_to(name):
     """As with xarray's engine: no warning, and the reference stays in the encoding."""
@@ -128,9 +127,7 @@ def test_bounds_and_grid_mapping_are_coordinates():
     assert dataset.air.encoding["scale_factor"] == 0.01
 
 
-@pytest.mark.filterwarnings("ignore::xarray.coding.variables.SerializationWarning")
 @pytest.mark.filterwarnings("ignore:Failed to open Zarr store with consolidated:RuntimeWarning")
-@pytest.mark.filterwarnings("ignore::zarr.errors.ZarrUserWarning")
 @pytest.mark.parametrize(
     "path",
     [

@@ -60,7 +60,6 @@ def test_load_async_of_a_selection(readable, indexers):
     np.testing.assert_array_equal(loaded, xr.DataArray(pixels(), dims=list("czyx")).isel(indexers))
 
 
-@pytest.mark.xfail(reason="StackedArray has no async_getitem", raises=NotImplementedError)
 def test_load_async_of_a_plate():
     store = write_plate(MemoryStore())
     loaded = asyncio.run(open_one(store).load_async())

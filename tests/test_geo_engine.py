@@ -209,7 +209,6 @@ def test_shape_of_another_grid():
         open_one(one_grid(attrs), on_invalid="raise")
 
 
-@pytest.mark.xfail(reason="groups.py gives the opened node as the place of every finding")
 def test_findings_name_their_node():
     store = write_geo(MemoryStore(), consolidated=False)
     zarr.open_group(store, path="r20m", mode="r+").attrs["spatial:shape"] = [1, 1]
@@ -265,7 +264,6 @@ def test_rotated_coordinates_are_indexed_lazily(rotated, indexers):
     xr.testing.assert_identical(open_one(rotated, chunks={}).isel(indexers).compute(), expected)
 
 
-@pytest.mark.xfail(reason="PlaneArray has no async_getitem", raises=NotImplementedError)
 def test_rotated_coordinates_load_async(rotated):
     import asyncio
 
@@ -314,7 +312,6 @@ def test_pyramid_level_by_name():
         open_one(store, level=3)
 
 
-@pytest.mark.xfail(reason="level= is not looked at in trees of GeoZarr pyramids")
 def test_pyramid_level_narrows_the_tree():
     assert [*open_tree(write_geo(MemoryStore()), level="r20m").children] == ["r20m"]
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+
+import hfzarr
 from rawstores import (
     image_attrs,
     scaled,
@@ -21,10 +21,7 @@ from rawstores import (
     write_array,
     write_group,
     write_image,
-    write_json,
 )
-
-import hfzarr
 
 Y, X = 0.5 * np.arange(8), 0.25 * np.arange(16)
 """Positions in the image that `write_image` writes."""

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import xarray as xr
-from rawstores import image_attrs, write_array, write_group, write_image
-from realstores import ROOT, cases, folder
 
 import hfzarr
+from rawstores import image_attrs, write_array, write_group, write_image
+from realstores import ROOT, cases, folder
 
 # case -> why the engine's verdict is not the suite's
 DIFFERENCES = {

@@ -219,7 +219,6 @@ def test_root_array(tmp_path, zarr_format):
         xr.testing.assert_identical(tree.to_dataset(), dataset)
 
 
-@pytest.mark.xfail(reason="a root array of a store object is named after its place in memory")
 def test_root_array_of_an_object():
     store = MemoryStore()
     zarr.create_array(store, data=np.arange(4))
@@ -350,7 +349,6 @@ def test_label_that_is_not_there(name):
     assert [*tree["labels"].children] == ["nuclei"]
 
 
-@pytest.mark.xfail(reason="one bad well or field refuses the whole plate")
 @pytest.mark.parametrize(
     ("path", "change"),
     [
@@ -389,12 +387,10 @@ def shared_coordinates():
     return store
 
 
-@pytest.mark.xfail(reason="a pyramid's group with coordinates only is opened in place of a level")
 def test_pyramid_of_arrays_with_shared_coordinates(shared_coordinates):
     assert list(open_one(shared_coordinates).data_vars) == ["0"]
 
 
-@pytest.mark.xfail(reason="coordinates beside a pyramid's arrays are left out of its levels")
 def test_stored_coordinates_of_a_pyramid_of_arrays(shared_coordinates):
     np.testing.assert_array_equal(open_one(shared_coordinates, level=0).x, np.arange(32.0))
 
@@ -418,7 +414,6 @@ def test_tree_whose_groups_do_not_fit():
     assert open_one(store, group="b").a.size == 3
 
 
-@pytest.mark.xfail(reason="option values of a wrong type end in Python's own errors")
 @pytest.mark.parametrize(
     "options", [{"group": 5}, {"storage_options": "anon"}, {"drop_variables": 5}], ids=str
 )
@@ -435,7 +430,6 @@ def test_options_for_nothing():
             open_one(store, **options)
 
 
-@pytest.mark.xfail(reason="trees of groups, and of plates, ignore level= and image=")
 @pytest.mark.parametrize("options", [{"level": 3}, {"image": 3}, {"image": "A/1/0"}], ids=str)
 def test_options_for_nothing_in_a_tree(options):
     with pytest.raises(TargetError, match="nothing to choose from"):

@@ -48,20 +48,7 @@ def variable_name(group: Path) -> str:
     return "labels" if reference.is_label(group) else "image"
 
 
-# image-label SHOULD be there (0.5, labels), so a label image without it is one all the same.
-UNMARKED = "vitessce_sdata_0.7/blobs.sdata.zarr/labels/blobs_multiscale_labels"
-CASES = [
-    pytest.param(
-        image,
-        marks=pytest.mark.xfail(reason="a label image without image-label opens as 'image'"),
-    )
-    if image == UNMARKED
-    else image
-    for image in IMAGES
-]
-
-
-@cases("image", CASES)
+@cases("image", IMAGES)
 def test_a_level_as_a_dataset(image: str, realdata: Path) -> None:
     group = realdata / image
     wanted = reference.levels(group)
@@ -92,7 +79,7 @@ def test_an_image_as_a_store_of_its_own(image: str, realdata: Path) -> None:
         compare(opened, reference.levels(group)[0], name)
 
 
-@cases("image", CASES)
+@cases("image", IMAGES)
 def test_the_levels_in_the_tree(image: str, realdata: Path) -> None:
     """The image lies in the tree of its whole store, at its own path, one node for each level."""
     root = root_of(image)

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 import xarray as xr
+
+import hfzarr
 from rawstores import (
     image_attrs,
     scaled,
@@ -22,8 +24,6 @@ from rawstores import (
     write_image,
     write_json,
 )
-
-import hfzarr
 
 BOTH = (xr.open_dataset, xr.open_datatree)
 
@@ -42,8 +42,6 @@ class Refused:
     """What it says to do."""
     options: dict[str, Any] = field(default_factory=dict)
     openers: tuple[Any, ...] = BOTH
-    bug: str = ""
-    """Why the engine does not do so yet."""
 
 
 def array_in_group(zarr_format: int, **fields: Any) -> Callable[[Path], Any]:
@@ -186,14 +184,12 @@ CASES = {
     ),
     "truncated .zmetadata": Refused(
         truncated_consolidated, Invalid, "/", "not valid JSON", "consolidated=False",
-        bug="a broken .zmetadata is taken for an absent one",
     ),
     "no levels": Refused(
         no_levels, Invalid, "/", "none of the levels ['0', '1'] is there", "group="
     ),
     "no wells": Refused(
         empty_plate, Invalid, "/", "A/1", "copied in part",
-        bug="the error says 'wanted []' rather than which wells",
     ),
     "no store": Refused(nothing, NoStore, "wild.zarr", "No such file or directory", "Check the path"),
     "an empty folder": Refused(empty_folder, NoStore, "wild.zarr", "no zarr.json", "Check the path"),
@@ -248,7 +244,6 @@ ALL = [
         case,
         opener,
         id=f"{name}, {opener.__name__}",
-        marks=pytest.mark.xfail(reason=case.bug) if case.bug else (),
     )
     for name, case in CASES.items()
     for opener in case.openers

@@ -107,13 +107,11 @@ def test_unknown_protocol():
         open_one("nosuch://bucket/a.zarr")
 
 
-@pytest.mark.xfail(reason="zipped.py lets fsspec's own ValueError and ImportError through")
 def test_unknown_protocol_of_a_zip():
     with pytest.raises(TargetError, match="nosuch"):
         open_one("nosuch://bucket/a.zip")
 
 
-@pytest.mark.xfail(reason="a chain that ends in a zip is taken for a zip itself")
 def test_chained_url_into_a_zip(disk, tmp_path):
     path = zip_folder(disk / NAME, tmp_path / "a.zip")
     assert "image" in open_one(f"zip://::{path.as_uri()}")

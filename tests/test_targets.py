@@ -18,7 +18,6 @@ from zarr.storage import FsspecStore, LocalStore, MemoryStore, StorePath, Wrappe
 
 from hfzarr import (
     InvalidMetadataError,
-    ReadError,
     RepairWarning,
     StoreNotFoundError,
 )
@@ -273,11 +272,6 @@ def test_memory_store(zarr_format, consolidated):
     check(write_image(MemoryStore(), zarr_format=zarr_format, consolidated=consolidated))
 
 
-@pytest.mark.xfail(
-    reason="ZarrSource opens no store that was not opened; older ZipStores ask for it",
-    raises=ReadError,
-    strict=False,
-)
 def test_zip_store(disk, tmp_path):
     path = zip_folder(disk / NAME, tmp_path / "a.zip")
     check(ZipStore(path, mode="r"))

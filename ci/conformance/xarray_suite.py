@@ -4,7 +4,7 @@ Every test that fails with ``hfzarr`` in place of ``zarr`` and does not fail wit
 engine is listed with its reason, and the exit status is 1. Tests that fail with both are xarray's
 business. The two runs go side by side, each in a process of its own. In place of ``zarr`` means
 under that name, with the guess and the default of ``decode_coords`` that the name stands for
-(see engine_swap.py); nothing else is changed and no test is left out.
+(see engine_swap.py; ``--bare`` does without); nothing else is changed, no test is left out.
 
 The tests need pytest, zarr and dask; those that need more (fsspec, cftime, scipy, h5netcdf) skip
 themselves, with both engines alike. A test that hfzarr alone skips counts as a difference too.
@@ -49,11 +49,13 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="xarray-suite-") as folder:
         runs = {
             "stock": _Run(Path(folder) / "stock", None, options.select),
-            "hfzarr": _Run(Path(folder) / "hfzarr", options.engine, options.select),
+            "hfzarr": _Run(Path(folder) / "hfzarr", options.engine, options.select, options.bare),
         }
         results = {name: run.outcomes() for name, run in runs.items()}
     if any(result is None for result in results.values()):
         return 2
+    if not options.bare:
+        print("ours: with the name zarr it takes its guess of .zarr and decode_coords=True")
     stock, ours = results["stock"] or {}, results["hfzarr"] or {}
     worse = differences(stock, ours)
     _print(stock, ours, worse)
@@ -65,6 +67,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--engine", default=ENGINE, metavar="MODULE:CLASS")
+    parser.add_argument("--bare", action="store_true", help="without the habits of the name zarr")
     parser.add_argument("-k", dest="select", default="zarr", help="pytest's -k (zarr)")
     return parser.parse_args(argv)
 
@@ -72,20 +75,22 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
 class _Run:
     """One run of xarray's tests, in a process of its own and an empty folder."""
 
-    def __init__(self, folder: Path, engine: str | None, select: str) -> None:
+    def __init__(self, folder: Path, engine: str | None, select: str, bare: bool = False) -> None:
         folder.mkdir()
         self.folder = folder
+        self.engine = ["--zarr-engine", engine] if engine is not None else []
+        self.engine += ["--bare"] if bare else []
         (folder / "pytest.ini").write_text(INI)
         with (folder / "log").open("w") as log:
             self.process = subprocess.Popen(
-                self._command(engine, select),
+                self._command(select),
                 cwd=folder,
                 env=_environment(),
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
 
-    def _command(self, engine: str | None, select: str) -> list[str]:
+    def _command(self, select: str) -> list[str]:
         """Return pytest's command line.
 
         The ini file, the root and the end of the search for conftest files are all given, or
@@ -97,9 +102,7 @@ class _Run:
         command += ["--confcutdir", str(package), "--basetemp", str(self.folder / "tmp")]
         command += ["-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:xdist"]
         command += ["-p", "engine_swap", "--outcomes", str(self.folder / "outcomes.json")]
-        if engine is not None:
-            command += ["--zarr-engine", engine]
-        return [*command, "--pyargs", *MODULES, "-k", select]
+        return [*command, *self.engine, "--pyargs", *MODULES, "-k", select]
 
     def outcomes(self) -> Outcomes | None:
         """Wait for the end and return each test's outcome; None where pytest itself broke."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from xarray.backends.common import BackendEntrypoint
 
@@ -241,14 +242,31 @@ def _options(given: Mapping[str, Any]) -> Options:
 
     if given["mode"] != "r":
         raise TargetError(f"hfzarr only reads: mode is 'r', not {given['mode']!r}")
+    _check("group", given["group"], str, "the path of a group")
+    _check("storage_options", given["storage_options"], Mapping, "a mapping")
+    _check("drop_variables", given["drop_variables"], Iterable, "a name or several")
     drop = given["drop_variables"]
     return Options(
-        level=given["level"],
-        image=given["image"],
+        level=_choice("level", given["level"]),
+        image=_choice("image", given["image"]),
         drop_variables=frozenset([drop] if isinstance(drop, str) else drop or ()),
         decoders={name: given[name] for name in _DECODERS},
         mask_fill_value=given["use_zarr_fill_value_as_mask"],
     )
+
+
+def _check(name: str, value: Any, kind: type, wanted: str) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise TargetError(f"{name}= takes {wanted}, not {value!r}")
+
+
+def _choice(name: str, value: Any) -> int | str | None:
+    """Return an index as an int, whatever integer it is; a name or None as it is."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, SupportsIndex) and not isinstance(value, bool):
+        return operator.index(value)
+    raise TargetError(f"{name}= takes an index or a name, not {value!r}")
 
 
 def _place(given: Mapping[str, Any]) -> dict[str, Any]:

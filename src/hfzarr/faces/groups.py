@@ -11,7 +11,12 @@ from xarray.backends.common import AbstractDataStore
 from xarray.backends.store import StoreBackendEntrypoint
 from xarray.backends.zarr import FillValueCoder
 
-from hfzarr.errors import AmbiguousTargetError, InvalidMetadataError, UnnamedDimensionsError
+from hfzarr.errors import (
+    AmbiguousTargetError,
+    InvalidMetadataError,
+    UnnamedDimensionsError,
+    UnsupportedError,
+)
 from hfzarr.faces.opening import Opening
 from hfzarr.faces.variables import coord_variable, stored_variable
 from hfzarr.model.array import ArrayMeta
@@ -27,7 +32,16 @@ from hfzarr.model.geo import (
     spatial_dims,
 )
 
-__all__ = ["array_dataset", "clashing", "group_dataset"]
+__all__ = [
+    "array_dataset",
+    "clash_error",
+    "clashing",
+    "group_arrays",
+    "group_dataset",
+    "kept",
+    "unnamed",
+    "unnamed_error",
+]
 
 
 class _Members(AbstractDataStore):
@@ -56,8 +70,8 @@ def array_dataset(opening: Opening, meta: ArrayMeta, name: str) -> Dataset:
     Its fill value is not taken for missing data unless the array says so itself: an image or a
     mask is the likelier thing to be opened like this.
     """
-    opened = {name: meta}
-    return group_dataset(opening, opened, {}, masked=bool(opening.options.mask_fill_value))
+    masked = bool(opening.options.mask_fill_value)
+    return group_dataset(opening, {name: meta}, {}, where=meta.path, masked=masked)
 
 
 def group_dataset(
@@ -65,6 +79,7 @@ def group_dataset(
     arrays: Mapping[str, ArrayMeta],
     attrs: Mapping[str, Any],
     *,
+    where: str,
     masked: bool | None = None,
     inherited: GeoReference | None = None,
 ) -> Dataset:
@@ -75,15 +90,16 @@ def group_dataset(
     opening
         What was asked for.
     arrays
-        The arrays by name.
+        The arrays by name, those to be dropped among them: others may refer to them.
     attrs
         Attributes of the group.
+    where
+        Path of the group, or of the array, in the store.
     masked
         Whether Zarr's fill value marks missing data; None for what the options say.
     inherited
         What the layout of a pyramid says of this level.
     """
-    where = opening.path
     own = georeference(attrs, inherited=inherited, where=where, report=opening.report)
     if masked is None:
         masked = opening.options.mask_fill_value
@@ -102,7 +118,8 @@ def group_dataset(
             f"({type(error).__name__}: {error}). Open it with decode_cf=False to see them, or "
             "leave the variable out with drop_variables=."
         ) from error
-    return _with_georeference(opening, dataset, arrays, attrs, own)
+    legacy = legacy_georeference(attrs, where=where, report=opening.report)
+    return _with_georeference(opening, dataset, arrays, own, legacy)
 
 
 def clashing(arrays: Iterable[ArrayMeta]) -> dict[str, dict[int, list[str]]]:
@@ -115,10 +132,10 @@ def clashing(arrays: Iterable[ArrayMeta]) -> dict[str, dict[int, list[str]]]:
 
 
 def unnamed(
-    arrays: Mapping[str, ArrayMeta], attrs: Mapping[str, Any], opening: Opening
+    opening: Opening, arrays: Mapping[str, ArrayMeta], attrs: Mapping[str, Any], where: str
 ) -> list[str]:
     """Return the arrays whose dimensions have no names, neither of their own nor by GeoZarr."""
-    own = georeference(attrs, where=opening.path, report=opening.report)
+    own = georeference(attrs, where=where, report=opening.report)
     return [
         name
         for name, meta in arrays.items()
@@ -208,15 +225,14 @@ def _with_georeference(
     opening: Opening,
     dataset: Dataset,
     arrays: Mapping[str, ArrayMeta],
-    attrs: Mapping[str, Any],
     own: GeoReference | None,
+    legacy: GeoReference | None,
 ) -> Dataset:
     """Add x, y and ``spatial_ref`` where the metadata gives them and the arrays do not."""
-    placed = _placed(opening, dataset, arrays, attrs, own)
     added: dict[str, Variable] = {}
-    for geo, names in placed:
+    for geo, names in _placed(opening, dataset, arrays, own, legacy):
         sizes = {str(dim): n for name in names for dim, n in dataset[name].sizes.items()}
-        specs = coords(geo, sizes, where=opening.path, report=opening.report)
+        specs = coords(geo, sizes, where=arrays[names[0]].path, report=opening.report)
         known = set(dataset.variables) | set(added)
         if not any(spec.name in known for spec in specs):
             said = coord_attrs(geo, specs)
@@ -235,11 +251,10 @@ def _placed(
     opening: Opening,
     dataset: Dataset,
     arrays: Mapping[str, ArrayMeta],
-    attrs: Mapping[str, Any],
     own: GeoReference | None,
+    legacy: GeoReference | None,
 ) -> list[tuple[GeoReference, list[str]]]:
     """Return the georeferences of the data variables, with the variables each is for."""
-    legacy = legacy_georeference(attrs, where=opening.path, report=opening.report)
     placed: dict[GeoReference, list[str]] = {}
     for name in dataset.data_vars:
         meta = arrays.get(str(name))
@@ -270,11 +285,25 @@ def _grid_mapping(dataset: Dataset, name: str) -> Mapping[str, Any] | None:
 
 
 def group_arrays(opening: Opening, paths: Sequence[str]) -> dict[str, ArrayMeta]:
-    """Return those of ``paths`` that are arrays, by name, unread ones left out."""
-    names = {path: path.rpartition("/")[2] for path in paths}
-    return {
-        name: meta
-        for path, name in names.items()
-        if name not in opening.options.drop_variables
-        and (meta := opening.hierarchy.array(path)) is not None
-    }
+    """Return those of ``paths`` that are arrays, by name.
+
+    Those to be dropped are among them, unless they are what cannot be read.
+    """
+    found: dict[str, ArrayMeta] = {}
+    for path in paths:
+        name = path.rpartition("/")[2]
+        try:
+            meta = opening.hierarchy.array(path)
+        except (InvalidMetadataError, UnsupportedError):
+            if name not in opening.options.drop_variables:
+                raise
+            continue
+        if meta is not None:
+            found[name] = meta
+    return found
+
+
+def kept(opening: Opening, arrays: Mapping[str, ArrayMeta]) -> dict[str, ArrayMeta]:
+    """Return the arrays that are not to be dropped."""
+    dropped = opening.options.drop_variables
+    return {name: meta for name, meta in arrays.items() if name not in dropped}

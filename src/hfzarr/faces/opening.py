@@ -194,6 +194,16 @@ def naming(url: str) -> Iterator[None]:
         raise type(error)(f"store {url!r}: {message}") from error
 
 
+def refuse(opening: Opening, *names: str) -> None:
+    """Raise for an option that means nothing for this kind of node."""
+    for name in names:
+        if getattr(opening.options, name) is not None:
+            raise TargetError(
+                f"{name}= was given, and node {opening.path or '/'!r} has nothing to choose from "
+                "by it. Leave it out, or name the image or pyramid with group=."
+            )
+
+
 def announce(report: Report, url: str, on_invalid: OnInvalid) -> None:
     """Warn of what was repaired: once with the list of it, or once for each finding."""
     findings = report.worth_a_warning

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -149,6 +150,10 @@ class StackedArray(BackendArray):
             key, self.shape, indexing.IndexingSupport.OUTER, self._outer
         )
 
+    async def async_getitem(self, key: indexing.ExplicitIndexer) -> Any:
+        """Like indexing, without blocking the event loop."""
+        return await asyncio.to_thread(self.__getitem__, key)
+
     def _outer(self, key: tuple[Any, ...]) -> Any:
         lead = self.grid.ndim
         chosen = [
@@ -188,6 +193,10 @@ class PlaneArray(BackendArray):
         return indexing.explicit_indexing_adapter(
             key, self.shape, indexing.IndexingSupport.OUTER, lambda k: self.spec.values(*k)
         )
+
+    async def async_getitem(self, key: indexing.ExplicitIndexer) -> Any:
+        """Like indexing: there is nothing to wait for."""
+        return self[key]
 
 
 def coord_variable(spec: CoordSpec, attrs: Mapping[str, Any] | None = None) -> Variable:

@@ -138,7 +138,7 @@ class SourceStore(Store):
         self._check_writable()
 
     async def set_partial_values(self, key_start_values: Iterable[tuple[str, int, Any]]) -> None:
-        """Refuse: the store is read-only. (Abstract in zarr-python until 3.1.2.)"""
+        """Refuse: the store is read-only. The method is abstract in zarr-python until 3.1.2."""
         self._check_writable()
 
     async def delete(self, key: str) -> None:

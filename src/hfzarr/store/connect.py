@@ -7,19 +7,14 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any
 
-from hfzarr.errors import MissingDependencyError, StoreNotFoundError, TargetError
+from hfzarr.errors import StoreNotFoundError, TargetError
 from hfzarr.store.folder import FolderSource
 from hfzarr.store.location import Location
+from hfzarr.store.remote import reaching
 from hfzarr.store.source import Source
 from hfzarr.store.zipped import ZipSource
 
 __all__ = ["connect"]
-
-# Which extra brings the fsspec implementation of a protocol.
-_EXTRAS = {
-    "s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "https": "http",
-    "hf": "hub",
-}  # fmt: skip
 
 
 def connect(location: Location) -> Source:
@@ -66,19 +61,10 @@ def _connect_zarr(location: Location) -> Source:
         return ZarrSource(FsspecStore.from_mapper(held, read_only=True), location.url)
     if held is not None:
         return ZarrSource(MemoryStore(_buffers(held)), location.url)
-    try:
+    with reaching(location.url, location.shown):
         store = FsspecStore.from_url(
             location.url, storage_options=dict(location.storage_options), read_only=True
         )
-    except ImportError as error:
-        protocol = location.url.partition(":")[0]
-        extra = _EXTRAS.get(protocol)
-        remedy = f'pip install "hfzarr[{extra}]"' if extra else "install the package it names"
-        raise MissingDependencyError(
-            f"opening {location.shown!r} needs a package that is not installed ({error}): {remedy}"
-        ) from error
-    except ValueError as error:
-        raise TargetError(f"cannot open {location.shown!r}: {error}") from error
     return ZarrSource(store, location.shown)
 
 

@@ -231,11 +231,12 @@ class Hierarchy:
         if not isinstance(doc, _Broken):
             return doc
         name = f"{path}/{key}" if path else key
-        hint = (
-            "If the root of the store holds consolidated metadata, open the root with group=."
-            if self._wanted is not False
-            else "If the store holds consolidated metadata, leave consolidated=False out."
-        )
+        if key == ".zmetadata":
+            hint = "Give consolidated=False to do without it."
+        elif self._wanted is False:
+            hint = "If the store holds consolidated metadata, leave consolidated=False out."
+        else:
+            hint = "If the store's root holds consolidated metadata, open the root with group=."
         raise InvalidMetadataError(
             f"store {self.source.url!r}: the metadata of node {path or '/'!r}, {name!r}, "
             f"{doc.why}. It was damaged or cut short; ask for a sound copy. {hint}"
@@ -244,6 +245,8 @@ class Hierarchy:
     def _use_consolidated(self, base: str, docs: _Docs) -> bool:
         """Take every document below ``base`` from its consolidated metadata, if it has one."""
         v3, v2 = docs.get("zarr.json"), docs.get(".zmetadata")
+        if v3 is None and v2 is not None:
+            self._sound(base, ".zmetadata", v2)
         if isinstance(v3, Mapping):
             inline = v3.get("consolidated_metadata")
             members = inline.get("metadata") if isinstance(inline, Mapping) else None

@@ -55,6 +55,9 @@ class Location:
         """Name of the node: the last part of its place, without the suffixes of a store."""
         if self.path:
             return self.path.rpartition("/")[2]
+        if self.kind == "object" and self.url.startswith(("memory://", "<")):
+            # Named after its place in memory, which says nothing.
+            return ""
         base = self.shown.rstrip("/").replace("\\", "/").rpartition("/")[2]
         while (stem := os.path.splitext(base))[1].lower() in _STORE_SUFFIXES and stem[0]:
             base = stem[0]
@@ -153,7 +156,9 @@ def _locate_text(text: str, options: dict[str, Any]) -> Location:
             return Location(kind="zip", url=text)
         return Location(kind="folder", url=text)
     bare = hide_secrets(text).rstrip("/").lower()
-    kind: Literal["zip", "url"] = "zip" if bare.endswith(_ZIP_SUFFIXES) else "url"
+    # In a chain such as "zip://::s3://…" fsspec opens the zip by itself.
+    zipped = bare.endswith(_ZIP_SUFFIXES) and "::" not in text
+    kind: Literal["zip", "url"] = "zip" if zipped else "url"
     return Location(kind=kind, url=text.rstrip("/"), storage_options=options)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -99,7 +100,12 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
 
 
 def read_images(
-    hierarchy: Hierarchy, omes: Sequence[OmeAttrs], report: Report, *, labels: bool = True
+    hierarchy: Hierarchy,
+    omes: Sequence[OmeAttrs],
+    report: Report,
+    *,
+    labels: bool = True,
+    lenient: bool = False,
 ) -> dict[str, ImageNode]:
     """Read many image groups at once, one round of requests a depth.
 
@@ -113,6 +119,8 @@ def read_images(
         Takes what had to be repaired.
     labels
         Whether to look for label images.
+    lenient
+        Leave out, and report, what cannot be repaired: one of many, rather than the one.
 
     Returns
     -------
@@ -120,19 +128,53 @@ def read_images(
         The images, by the path of their group.
     """
     folders = {ome.where: join_path(ome.where, "labels") for ome in omes} if labels else {}
-    hierarchy.load(_array_paths(omes) + ([] if hierarchy.consolidated else list(folders.values())))
-    own = {ome.where: _parse_all(hierarchy, ome, report) for ome in omes}
-    below = _read_labels(hierarchy, folders, report)
+    beside = [] if hierarchy.consolidated else list(folders.values())
+    own = _parse_images(hierarchy, omes, report, beside=beside, lenient=lenient)
+    below = _read_labels(
+        hierarchy, {where: folders[where] for where in folders if where in own}, report
+    )
     return {
         where: ImageNode(images=images, labels=below.get(where, {}))
         for where, images in own.items()
     }
 
 
-def _array_paths(omes: Iterable[OmeAttrs]) -> list[str]:
+def _parse_images(
+    hierarchy: Hierarchy,
+    omes: Iterable[OmeAttrs],
+    report: Report,
+    *,
+    beside: Sequence[str] = (),
+    lenient: bool,
+) -> dict[str, tuple[Image, ...]]:
+    """Load the arrays of many images in one round, with the nodes ``beside``, and parse them."""
+    wanted: dict[str, list[str]] = {}
+    parsed: dict[str, tuple[Image, ...]] = {}
+    known = {ome.where: ome for ome in omes}
+    for where, ome in known.items():
+        with _leaving_out(report, where, lenient=lenient):
+            wanted[where] = _array_paths(ome)
+    hierarchy.load([*(path for paths in wanted.values() for path in paths), *beside])
+    for where in wanted:
+        with _leaving_out(report, where, lenient=lenient):
+            parsed[where] = _parse_all(hierarchy, known[where], report)
+    return parsed
+
+
+@contextlib.contextmanager
+def _leaving_out(report: Report, where: str, *, lenient: bool) -> Iterator[None]:
+    """Report what cannot be repaired instead of raising it, where others are left to open."""
+    try:
+        yield
+    except InvalidMetadataError as error:
+        if not lenient or report.strict:
+            raise
+        report.must(where, "what is listed MUST be there and be sound", str(error), "left out")
+
+
+def _array_paths(ome: OmeAttrs) -> list[str]:
     return [
         join_path(ome.where, path)
-        for ome in omes
         for index in range(_count(ome))
         for path in level_paths(ome, index)
     ]
@@ -166,13 +208,15 @@ def _read_labels(
         if ome and "labels" in ome:
             names[where] = label_names(ome, report)
     groups = _groups(hierarchy, [join_path(folders[w], n) for w in names for n in names[w]], report)
-    hierarchy.load(_array_paths(ome for ome in groups.values() if "multiscales" in ome))
+    omes = [ome for ome in groups.values() if "multiscales" in ome]
+    images = _parse_images(hierarchy, omes, report, lenient=True)
     out: dict[str, dict[str, Image]] = {}
     for where, listed in names.items():
         for name in listed:
             path = join_path(folders[where], name)
+            if path in images:
+                out.setdefault(where, {})[name] = images[path][0]
             if path in groups and "multiscales" in groups[path]:
-                out.setdefault(where, {})[name] = _parse_all(hierarchy, groups[path], report)[0]
                 continue
             report.must(
                 folders[where],
@@ -206,7 +250,8 @@ def read_plate(
     for well in plate.wells:
         found = wells.get(join_path(ome.where, well.path))
         if found is not None and "well" in found:
-            fields[well.path] = parse_well(found, report)
+            with _leaving_out(report, found.where, lenient=True):
+                fields[well.path] = parse_well(found, report)
             continue
         report.must(
             ome.where,
@@ -249,12 +294,13 @@ def _with_fields(
                 f"field {path!r} is not there",
                 "left out",
             )
-    if not images:
+    read = read_images(hierarchy, list(images.values()), report, labels=labels, lenient=True)
+    if not read:
+        listed = wanted or [join_path(where, well.path) for well in wells]
         raise InvalidMetadataError(
             f"store {hierarchy.source.url!r}: none of the fields of plate or well {where or '/'!r} "
-            f"is there; wanted {wanted[:5]}. Was it copied in part?"
+            f"is there; wanted {listed[:5]}. Was it copied in part?"
         )
-    read = read_images(hierarchy, list(images.values()), report, labels=labels)
     prefix = len(where) + 1 if where else 0
     there = {
         well: kept

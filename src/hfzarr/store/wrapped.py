@@ -107,6 +107,7 @@ class ZarrSource:
         from zarr.core.buffer import default_buffer_prototype
 
         try:
+            await self.store._ensure_open()
             buffer = await self.store.get(
                 key, default_buffer_prototype(), byte_range=_byte_request(byte_range)
             )
@@ -124,6 +125,7 @@ class ZarrSource:
         if not self.store.supports_listing:
             raise self._no_listing(prefix, "it offers no listing")
         try:
+            await self.store._ensure_open()
             names = [name async for name in self.store.list_dir(prefix)]
         except FileNotFoundError:
             return []

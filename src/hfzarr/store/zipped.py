@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 from hfzarr.errors import ReadError, StoreNotFoundError
+from hfzarr.store.location import hide_secrets
+from hfzarr.store.remote import reaching
 from hfzarr.store.source import ByteRange
 
 __all__ = ["ZipSource"]
@@ -60,12 +62,12 @@ class ZipSource:
         self.close()
 
     def __repr__(self) -> str:
-        return f"ZipSource({self.path!r})"
+        return f"ZipSource({self.url!r})"
 
     @property
     def url(self) -> str:
-        """The zip file."""
-        return self.path
+        """The zip file, without the secrets that a URL may carry."""
+        return hide_secrets(self.path)
 
     @property
     def local(self) -> bool:
@@ -87,7 +89,7 @@ class ZipSource:
                 except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
                     self._file.close()
                     raise ReadError(
-                        f"{self.path!r} is not a readable zip file ({error}); it may be cut short. "
+                        f"{self.url!r} is not a readable zip file ({error}); it may be cut short. "
                         "Fetch or write it again."
                     ) from error
                 self._index(self._zip)
@@ -99,12 +101,13 @@ class ZipSource:
                 return open(self.path, "rb")
             import fsspec
 
-            opened: IO[bytes] = fsspec.open(self.path, "rb", **self.storage_options).open()
+            with reaching(self.path, self.url):
+                opened: IO[bytes] = fsspec.open(self.path, "rb", **self.storage_options).open()
             return opened
         except FileNotFoundError as error:
-            raise StoreNotFoundError(f"there is no zip file at {self.path!r}") from error
+            raise StoreNotFoundError(f"there is no zip file at {self.url!r}") from error
         except OSError as error:
-            raise ReadError(f"cannot open the zip file {self.path!r}: {error}") from error
+            raise ReadError(f"cannot open the zip file {self.url!r}: {error}") from error
 
     def _index(self, archive: zipfile.ZipFile) -> None:
         names = [info.filename for info in archive.infolist() if not info.is_dir()]
@@ -142,7 +145,7 @@ class ZipSource:
             with self._lock:
                 data = archive.read(info)
         except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
-            raise ReadError(f"store {self.path!r}: cannot read {key!r}: {error}") from error
+            raise ReadError(f"store {self.url!r}: cannot read {key!r}: {error}") from error
         return data if byte_range is None else data[_as_slice(byte_range, len(data))]
 
     def _get_stored(self, info: zipfile.ZipInfo, byte_range: ByteRange) -> bytes:
@@ -161,7 +164,7 @@ class ZipSource:
     def _pread(self, start: int, count: int) -> bytes:
         file = self._file
         if file is None:
-            raise ReadError(f"the zip file {self.path!r} was closed while it was read")
+            raise ReadError(f"the zip file {self.url!r} was closed while it was read")
         if self.local and hasattr(os, "pread"):
             return os.pread(file.fileno(), count, start)
         with self._lock:

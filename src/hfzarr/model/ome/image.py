@@ -154,6 +154,9 @@ def parse_image(
         count = top.array.shape[top.dims.index(channel_dim)]
     _note_missing(raw, ome, report)
     label = ome.data.get("image-label")
+    if label is None and "labels" in ome.where.split("/")[:-1]:
+        # 'image-label' SHOULD be there; where the image lies tells, too.
+        label = {}
     name = raw.get("name")
     return Image(
         where=ome.where,
