@@ -191,22 +191,30 @@ def _level(
     found = spaces(metadata, number, group)
     inner, outer = found[0], found[-1]
     n = len(shape)
-    # A dim is named after the one axis that it alone moves along.
-    straight = {i: o for o, i in enumerate(_single(inner.matrix(n))) if i is not None}
-    names = tuple(inner.axes[straight.get(i, i)]["name"] for i in range(n))
-    level = Expected(path=path, shape=shape, dtype=dtype, dims=names)
+    # A dim is named after the one axis that it alone moves along, out where the pixels end up;
+    # where the outer space mixes dims, in the intrinsic one.
     whole = all(i is not None for i in _single(outer.matrix(n)))
-    _add_straight(level, outer if whole else inner)
+    space = outer if whole else inner
+    straight = {i: o for o, i in enumerate(_single(space.matrix(n))) if i is not None}
+    names = tuple(space.axes[straight.get(i, i)]["name"] for i in range(n))
+    level = Expected(path=path, shape=shape, dtype=dtype, dims=names)
+    _add_straight(level, space)
     if not whole:
         _add_planes(level, outer)
-    _add_channels(level, metadata, inner.axes)
+    _add_channels(level, metadata, space.axes)
     return level
 
 
 def _single(matrix: Any) -> list[int | None]:
     """Return for each output axis the one input axis it depends on, or None."""
-    moved = [np.flatnonzero(np.abs(row[:-1]) > 1e-9) for row in matrix]
-    return [int(inputs[0]) if len(inputs) == 1 else None for inputs in moved]
+    moved = [_inputs(row) for row in matrix]
+    return [inputs[0] if len(inputs) == 1 else None for inputs in moved]
+
+
+def _inputs(row: Any) -> list[int]:
+    """Return the input axes that an output axis depends on, rounding errors left out."""
+    weights = np.abs(row[:-1])
+    return [int(i) for i in np.flatnonzero(weights > 1e-9 * weights.max())]
 
 
 def _add_straight(level: Expected, space: Space) -> None:
@@ -225,7 +233,7 @@ def _add_planes(level: Expected, space: Space) -> None:
     matrix = space.matrix(len(level.shape))
     for o, i in enumerate(_single(matrix)):
         if i is None:
-            a, b = np.flatnonzero(np.abs(matrix[o, :-1]) > 1e-9)
+            a, b = _inputs(matrix[o])
             grid = np.meshgrid(*(np.arange(level.shape[k]) for k in (a, b)), indexing="ij")
             values = matrix[o, -1] + matrix[o, a] * grid[0] + matrix[o, b] * grid[1]
             name = space.axes[o]["name"] + "c"

@@ -158,7 +158,8 @@ CASES = {
         severity="should", findings=2,
     ),
     "no transformation of a level": Malformed(
-        changed(datasets=[{"path": "0"}, scaled("1", 2.0, 2.0)]), "scale [1.0, 1.0], from the shapes",
+        changed(datasets=[{"path": "0"}, scaled("1", 2.0, 2.0)]),
+        "scale [1.0, 1.0], from the shapes",
         "MUST have 'coordinateTransformations'", positions=(np.arange(8.0), np.arange(16.0)),
     ),
     "a listed level is absent": Malformed(

@@ -8,6 +8,7 @@ listed in `DIFFERENCES` and in docs/conformance.md.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import xarray as xr
 
 import hfzarr
+import ome_reference as reference
 from rawstores import image_attrs, write_array, write_group, write_image
 from realstores import ROOT, cases, folder
 
@@ -244,3 +246,40 @@ def test_strict_suite(
         findings = opened.hfzarr.diagnose().findings
     agrees = (not findings) == valid
     assert agrees != (name in DIFFERENCES), "\n".join(map(str, findings)) or "no findings"
+
+
+# --- the specification's own examples ------------------------------------------------------------
+
+EXAMPLES = [
+    f"ngff-spec_{name}/{kind}/{path}.json"
+    for name, kind in (
+        ("0.4_suites/examples", "multiscales_strict"),
+        ("0.5_suites/examples", "multiscales_strict"),
+        ("0.6rc0_examples", "multiscales_strict"),
+    )
+    for path in ("multiscales_example", "multiscales_transformations")
+] + [
+    "ngff-spec_0.6rc0_examples/multiscales_strict/multiscales_example_relative.json",
+    "ngff-spec_0.6rc0_examples/multiscales_strict/multiscales_reference_to_label.json",
+    "ngff-spec_0.6rc0_examples/subspace/subspacePermute.json",
+]
+
+
+@cases("example", EXAMPLES)
+def test_example_of_the_specification(example: str, realdata: Path, tmp_path: Path) -> None:
+    """It opens, breaks no rule, and has the positions that the reference gives."""
+    text = (realdata / example).read_text("utf-8")
+    doc = json.loads(re.sub(r"//.*$", "", text, flags=re.MULTILINE))
+    attrs = doc.get("attributes", doc)
+    ome, zarr_format = (attrs["ome"], 3) if "ome" in attrs else (attrs, 2)
+    (image,) = ome["multiscales"]
+    axes = image.get("axes") or image["coordinateSystems"][0]["axes"]
+    store = write_group(tmp_path / "a.zarr", attrs, zarr_format)
+    build_levels(store, {**image, "axes": axes}, ome, zarr_format)
+    for number, level in enumerate(reference.levels(store)):
+        with xr.open_dataset(store, engine="hfzarr", level=number, on_invalid="raise") as opened:
+            assert opened["image"].dims == level.dims
+            positions = {name: opened[name].values.tolist() for name in level.positions}
+            assert positions == {
+                name: pytest.approx(values) for name, (_, values) in level.positions.items()
+            }

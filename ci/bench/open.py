@@ -30,6 +30,7 @@ import numpy as np
 import xarray as xr
 import zarr
 from latency import LatencyStore
+
 from stores import Pyramid, write_cf, write_small
 
 OURS, STOCK, WALK = "hfzarr", "zarr", "zarr-python"

@@ -242,7 +242,7 @@ def _options(given: Mapping[str, Any]) -> Options:
 
     if given["mode"] != "r":
         raise TargetError(f"hfzarr only reads: mode is 'r', not {given['mode']!r}")
-    _check("group", given["group"], str, "the path of a group")
+    _check("group", given["group"], (str, os.PathLike), "the path of a group")
     _check("storage_options", given["storage_options"], Mapping, "a mapping")
     _check("drop_variables", given["drop_variables"], Iterable, "a name or several")
     drop = given["drop_variables"]
@@ -255,7 +255,7 @@ def _options(given: Mapping[str, Any]) -> Options:
     )
 
 
-def _check(name: str, value: Any, kind: type, wanted: str) -> None:
+def _check(name: str, value: Any, kind: Any, wanted: str) -> None:
     if value is not None and not isinstance(value, kind):
         raise TargetError(f"{name}= takes {wanted}, not {value!r}")
 
@@ -270,5 +270,6 @@ def _choice(name: str, value: Any) -> int | str | None:
 
 
 def _place(given: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("group", "storage_options", "consolidated", "zarr_format", "on_invalid")
-    return {name: given[name] for name in names}
+    names = ("storage_options", "consolidated", "zarr_format", "on_invalid")
+    group = given["group"]
+    return {"group": group and os.fspath(group), **{name: given[name] for name in names}}

@@ -183,14 +183,13 @@ def _variable(
     variable.encoding.update(_codec_encoding(opening, meta))
     if variable.dtype.kind == "T":
         variable.encoding["dtype"] = variable.dtype
-    if masked:
-        if meta.fill_value is not None:
-            attrs["_FillValue"] = meta.fill_value
-    else:
-        if meta.zarr_format == 3:
-            variable.encoding["fill_value"] = meta.fill_value
-        if "_FillValue" in attrs:
-            attrs["_FillValue"] = _decoded_fill(attrs["_FillValue"], meta)
+    if meta.zarr_format == 3 and not masked:
+        variable.encoding["fill_value"] = meta.fill_value
+    if "_FillValue" in attrs and (meta.zarr_format == 3 or not masked):
+        # What the CF attribute says comes before what Zarr fills with.
+        attrs["_FillValue"] = _decoded_fill(attrs["_FillValue"], meta)
+    elif masked and meta.fill_value is not None and meta.dtype.kind != "V":
+        attrs["_FillValue"] = meta.fill_value
     variable.attrs = attrs
     return variable
 

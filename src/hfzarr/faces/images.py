@@ -186,7 +186,7 @@ def plate_dataset(source: Source, node: PlateNode, level: int | str | None) -> D
     AmbiguousTargetError
         The fields differ in shape or dims.
     """
-    levels = {path: choose_level(images.images[0], level) for path, images in node.images.items()}
+    levels = _same_level(node, level)
     _check_alike(levels)
     path, first = next(iter(levels.items()))
     columns = _field_names(node)
@@ -196,6 +196,8 @@ def plate_dataset(source: Source, node: PlateNode, level: int | str | None) -> D
         for position, one in enumerate(node.fields[well.path]):
             j = columns.index(one.path) if one.path in columns else position
             where = f"{well.path}/{one.path}" if well.path else one.path
+            if where not in levels:
+                continue
             grid[i, j] = ArrayReader(source, levels[where].array)
             acquisitions[i, j] = -1 if one.acquisition is None else one.acquisition
     dims: tuple[str, ...] = ("well", "field")
@@ -219,6 +221,16 @@ def plate_dataset(source: Source, node: PlateNode, level: int | str | None) -> D
     attrs.pop("name", None)
     attrs |= {"name": node.plate.name} if node.plate and node.plate.name else {}
     return Dataset({"image": variable}, coords=Coordinates(coords), attrs=attrs)
+
+
+def _same_level(node: PlateNode, level: int | str | None) -> dict[str, Level]:
+    """Return the level of one name in every field that has it; a field may lack its finest."""
+    images = {path: images.images[0] for path, images in node.images.items()}
+    name = choose_level(max(images.values(), key=lambda image: len(image.levels)), level).path
+    found = {
+        path: one for path, image in images.items() for one in image.levels if one.path == name
+    }
+    return found or {path: choose_level(image, level) for path, image in images.items()}
 
 
 def _check_alike(levels: Mapping[str, Level]) -> None:

@@ -174,6 +174,9 @@ def _not_found(hierarchy: Hierarchy, location: Location, path: str) -> HfzarrErr
         stores = [name for name in names if ".zarr" in name or name.endswith((".ozx", ".zip"))]
         if stores:
             hint = f"It is a folder with stores in it: {stores[:10]}. Open one of them."
+        elif isinstance(hierarchy.source, ZipSource) and hierarchy.source.store_folders():
+            folders = hierarchy.source.store_folders()
+            hint = f"The zip has stores in the folders {folders[:10]}. Name one with group=."
         elif "manifest.ocdbt" in names:
             hint = "It is an OCDBT database, which only tensorstore reads; export it to Zarr."
     at = f"{url}/{path}" if path else url

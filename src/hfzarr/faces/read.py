@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from xarray import Dataset
@@ -40,6 +40,7 @@ from hfzarr.store.location import join_path
 from hfzarr.store.node import (
     ImageNode,
     Kind,
+    PlateNode,
     classify,
     collection_paths,
     read_images,
@@ -80,10 +81,18 @@ def _finished(
     announce(opening.report, opening.source.url, on_invalid)
     if kind == "group":
         warn_unconsolidated(opening)
+    if kind != "group":
+        # The CF decoder drops by itself.
+        found = {path: _without(out, opening.options.drop_variables) for path, out in found.items()}
     root = found.setdefault("", Dataset())
     root.encoding[DIAGNOSIS_KEY] = opening.diagnosis(kind, None if ome is None else ome.version)
     root.set_close(opening.source.close)
     return found
+
+
+def _without(dataset: Dataset, names: Collection[str]) -> Dataset:
+    dropped = [name for name in names if name in dataset.variables]
+    return dataset.drop_vars(dropped) if dropped else dataset
 
 
 def _array_dataset(opening: Opening, ome: OmeAttrs | None) -> Dataset:
@@ -122,10 +131,29 @@ def _image_node(opening: Opening, ome: OmeAttrs | None, *, labels: bool) -> Imag
 
 def _plate_dataset(opening: Opening, ome: OmeAttrs | None) -> Dataset:
     if opening.options.image is not None:
-        return _one_of(opening, str(opening.options.image))
-    read = read_plate if ome is not None and "plate" in ome else read_well
-    node = read(opening.hierarchy, ome, opening.report, labels=False)  # type: ignore[arg-type]
-    return plate_dataset(opening.source, node, opening.options.level)
+        return _one_of(opening, _field_choice(opening, ome))
+    return plate_dataset(opening.source, _plate_node(opening, ome), opening.options.level)
+
+
+def _plate_node(opening: Opening, ome: OmeAttrs | None) -> PlateNode:
+    if ome is None:
+        raise TargetError("a plate without metadata")
+    read = read_plate if "plate" in ome else read_well
+    return read(opening.hierarchy, ome, opening.report, labels=False)
+
+
+def _field_choice(opening: Opening, ome: OmeAttrs | None) -> str:
+    """Return the path of the field that was chosen, by path or by index."""
+    wanted = opening.options.image
+    if not isinstance(wanted, int):
+        return str(wanted)
+    paths = list(_plate_node(opening, ome).images)
+    if -len(paths) <= wanted < len(paths):
+        return paths[wanted]
+    raise NodeNotFoundError(
+        f"plate {opening.path or '/'!r} has no image {wanted}; it has {len(paths)} fields, from "
+        f"{paths[0]!r} to {paths[-1]!r}. Give an index, or a path such as {paths[0]!r}."
+    )
 
 
 def _one_of(opening: Opening, path: str) -> Dataset:
@@ -238,7 +266,9 @@ def _tree(opening: Opening, kind: Kind, ome: OmeAttrs | None) -> dict[str, Datas
         refuse(opening, "image")
     elif kind != "image" and opening.options.image is not None:
         chosen = (
-            _collection_choice(opening, ome) if kind == "collection" else str(opening.options.image)
+            _collection_choice(opening, ome)
+            if kind == "collection"
+            else _field_choice(opening, ome)
         )
         start, _ = _image_below(opening, chosen)
     found = walk(opening, start)

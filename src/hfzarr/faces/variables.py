@@ -113,7 +113,8 @@ def _kept_dims(key: tuple[Any, ...]) -> tuple[tuple[Any, ...], Callable[[Any], A
     """Return the key with integers as slices of one, and what drops those dims again."""
     dropped = tuple(i for i, part in enumerate(key) if isinstance(part, (int, np.integer)))
     selection = tuple(
-        slice(int(part), int(part) + 1) if i in dropped else part for i, part in enumerate(key)
+        slice(int(part), int(part) + 1 or None) if i in dropped else part
+        for i, part in enumerate(key)
     )
     if not dropped:
         return selection, lambda value: value

@@ -13,7 +13,7 @@ import numpy as np
 from hfzarr.errors import InvalidMetadataError, UnsupportedError
 from hfzarr.model.report import shorten
 
-__all__ = ["ArrayMeta", "ChunkKey", "Resolver", "parse_array"]
+__all__ = ["V3_FIELDS", "ArrayMeta", "ChunkKey", "Resolver", "parse_array"]
 
 #: Asks zarr-python for the in-memory dtype and fill value of array metadata that is not plain.
 Resolver = Callable[[Mapping[str, Any]], tuple[np.dtype[Any], Any]]
@@ -24,7 +24,8 @@ _V3_PLAIN = frozenset(
     ["bool", "float16", "float32", "float64", "complex64", "complex128"]
     + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 )
-_V3_FIELDS = frozenset(
+#: The fields of a v3 array document that are no extension (Zarr core 3.0).
+V3_FIELDS = frozenset(
     [
         "zarr_format",
         "node_type",
@@ -90,7 +91,7 @@ class ArrayMeta:
     shape
         Length of each dimension, in pixels.
     dtype
-        The dtype that a read returns, as zarr-python gives it.
+        The dtype that a read returns: zarr-python's, in this machine's byte order.
     inner_chunk
         Shape of what is encoded as one; None for a grid that is not regular.
     shard
@@ -225,7 +226,7 @@ def _parse_v3(
         path=path,
         zarr_format=3,
         shape=shape,
-        dtype=dtype,
+        dtype=_native(dtype),
         inner_chunk=inner,
         shard=shard,
         fill_value=value,
@@ -286,7 +287,7 @@ def _refuse_v3(path: str, doc: Mapping[str, Any]) -> None:
             f"(found {draft or 'no codecs'}, wanted the fields of Zarr core 3.0). "
             "Rewrite it with a current library, or leave it out with drop_variables=."
         )
-    for key in doc.keys() - _V3_FIELDS:
+    for key in doc.keys() - V3_FIELDS:
         extension = doc[key]
         if key == "consolidated_metadata" or (
             isinstance(extension, Mapping) and extension.get("must_understand") is False
@@ -329,7 +330,7 @@ def _parse_v2(
         path=path,
         zarr_format=2,
         shape=shape,
-        dtype=dtype,
+        dtype=_native(dtype),
         inner_chunk=chunks,
         shard=None,
         fill_value=value,
@@ -338,6 +339,11 @@ def _parse_v2(
         chunk_key=ChunkKey(kind="v2", separator=_separator(doc.get("dimension_separator") or ".")),
         doc=doc,
     )
+
+
+def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    # What is computed with these arrays, torch first of all, takes no foreign byte order.
+    return dtype if dtype.kind in "OT" else dtype.newbyteorder("=")
 
 
 def _shape(value: Any) -> tuple[int, ...]:

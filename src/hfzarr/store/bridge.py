@@ -26,7 +26,7 @@ from zarr.core.metadata import ArrayV2Metadata, ArrayV3Metadata
 from zarr.storage import MemoryStore, StorePath
 
 from hfzarr.errors import UnsupportedError
-from hfzarr.model.array import ArrayMeta
+from hfzarr.model.array import V3_FIELDS, ArrayMeta
 from hfzarr.model.report import shorten
 from hfzarr.store.source import ByteRange, Source
 from hfzarr.store.wrapped import ZarrSource
@@ -57,7 +57,12 @@ def resolve_types(doc: Mapping[str, Any]) -> tuple[np.dtype[Any], Any]:
 
 def array_metadata(doc: Mapping[str, Any]) -> ArrayV2Metadata | ArrayV3Metadata:
     """Return zarr-python's own metadata object for a document."""
-    kind = ArrayV3Metadata if doc.get("zarr_format") == 3 else ArrayV2Metadata
+    kind: type[ArrayV2Metadata] | type[ArrayV3Metadata] = ArrayV2Metadata
+    if doc.get("zarr_format") == 3:
+        # Extensions that need not be understood were let through before; not all of zarr-python
+        # takes them.
+        kind = ArrayV3Metadata
+        doc = {key: value for key, value in doc.items() if key in V3_FIELDS}
     with warnings.catch_warnings():
         # Data types without a final specification: the user asked to read, not to write them.
         warnings.simplefilter("ignore")

@@ -123,8 +123,9 @@ class Hierarchy:
             )
         if self.zarr_format is None and (root := self._nodes.get("")):
             self.zarr_format = root.zarr_format
-        # What is still unknown is no v3 node, or its zarr.json would have told.
-        self.load(bases, keys=() if self.zarr_format == 3 else _V2_KEYS)
+        if not (self.consolidated and path in self._nodes):
+            # What is still unknown is no v3 node, or its zarr.json would have told.
+            self.load(bases, keys=() if self.zarr_format == 3 else _V2_KEYS)
         if self.zarr_format is None and (node := self._nodes.get(path)):
             self.zarr_format = node.zarr_format
         return self._nodes.get(path)

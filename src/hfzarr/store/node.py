@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hfzarr.errors import InvalidMetadataError
+from hfzarr.errors import InvalidMetadataError, TargetError
 from hfzarr.model.array import ArrayMeta
 from hfzarr.model.geo import is_ndpyramid
 from hfzarr.model.ome.image import Image, level_paths, parse_image
 from hfzarr.model.ome.labels import label_names
 from hfzarr.model.ome.plate import Field, Plate, Well, parse_plate, parse_well
 from hfzarr.model.ome.version import OmeAttrs, ome_attrs, ome_section
-from hfzarr.model.report import Report
+from hfzarr.model.report import Report, unrepairable
 from hfzarr.store.hierarchy import Hierarchy, NodeDoc
 from hfzarr.store.location import join_path
 
@@ -33,6 +33,15 @@ __all__ = [
 #: ``"collection"`` is a group that only gathers images: a bioformats2raw layout, a scene, a
 #: ``labels`` group.
 Kind = Literal["array", "image", "plate", "well", "collection", "group"]
+
+
+def _inside(where: str, *paths: str) -> str:
+    """Join paths that metadata gives, which MUST stay inside of the store."""
+    try:
+        return join_path(where, *paths)
+    except TargetError as error:
+        rule = "OME-Zarr 0.4, multiscales: a 'path' is relative to the current group"
+        raise unrepairable(where, rule, str(error)) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +136,7 @@ def read_images(
     dict
         The images, by the path of their group.
     """
-    folders = {ome.where: join_path(ome.where, "labels") for ome in omes} if labels else {}
+    folders = {ome.where: _inside(ome.where, "labels") for ome in omes} if labels else {}
     beside = [] if hierarchy.consolidated else list(folders.values())
     own = _parse_images(hierarchy, omes, report, beside=beside, lenient=lenient)
     below = _read_labels(
@@ -174,9 +183,7 @@ def _leaving_out(report: Report, where: str, *, lenient: bool) -> Iterator[None]
 
 def _array_paths(ome: OmeAttrs) -> list[str]:
     return [
-        join_path(ome.where, path)
-        for index in range(_count(ome))
-        for path in level_paths(ome, index)
+        _inside(ome.where, path) for index in range(_count(ome)) for path in level_paths(ome, index)
     ]
 
 
@@ -190,7 +197,7 @@ def _parse_all(hierarchy: Hierarchy, ome: OmeAttrs, report: Report) -> tuple[Ima
     out = []
     for index in range(_count(ome)):
         arrays = {
-            path: hierarchy.array(join_path(ome.where, path)) for path in level_paths(ome, index)
+            path: hierarchy.array(_inside(ome.where, path)) for path in level_paths(ome, index)
         }
         out.append(parse_image(ome, index, arrays, report))
     return tuple(out)
@@ -207,13 +214,13 @@ def _read_labels(
         ome = node and ome_attrs(folder, node.attrs, node.zarr_format, report)
         if ome and "labels" in ome:
             names[where] = label_names(ome, report)
-    groups = _groups(hierarchy, [join_path(folders[w], n) for w in names for n in names[w]], report)
+    groups = _groups(hierarchy, [_inside(folders[w], n) for w in names for n in names[w]], report)
     omes = [ome for ome in groups.values() if "multiscales" in ome]
     images = _parse_images(hierarchy, omes, report, lenient=True)
     out: dict[str, dict[str, Image]] = {}
     for where, listed in names.items():
         for name in listed:
-            path = join_path(folders[where], name)
+            path = _inside(folders[where], name)
             if path in images:
                 out.setdefault(where, {})[name] = images[path][0]
             if path in groups and "multiscales" in groups[path]:
@@ -245,10 +252,10 @@ def read_plate(
 ) -> PlateNode:
     """Read a plate: a round of requests for the wells, one for the fields, then their levels."""
     plate = parse_plate(ome, report)
-    wells = _groups(hierarchy, [join_path(ome.where, well.path) for well in plate.wells], report)
+    wells = _groups(hierarchy, [_inside(ome.where, well.path) for well in plate.wells], report)
     fields: dict[str, tuple[Field, ...]] = {}
     for well in plate.wells:
-        found = wells.get(join_path(ome.where, well.path))
+        found = wells.get(_inside(ome.where, well.path))
         if found is not None and "well" in found:
             with _leaving_out(report, found.where, lenient=True):
                 fields[well.path] = parse_well(found, report)
@@ -283,7 +290,7 @@ def _with_fields(
     *,
     labels: bool,
 ) -> PlateNode:
-    wanted = [join_path(where, well, one.path) for well, some in fields.items() for one in some]
+    wanted = [_inside(where, well, one.path) for well, some in fields.items() for one in some]
     groups = _groups(hierarchy, wanted, report)
     images = {path: ome for path, ome in groups.items() if "multiscales" in ome}
     for path in wanted:
@@ -296,7 +303,7 @@ def _with_fields(
             )
     read = read_images(hierarchy, list(images.values()), report, labels=labels, lenient=True)
     if not read:
-        listed = wanted or [join_path(where, well.path) for well in wells]
+        listed = wanted or [_inside(where, well.path) for well in wells]
         raise InvalidMetadataError(
             f"store {hierarchy.source.url!r}: none of the fields of plate or well {where or '/'!r} "
             f"is there; wanted {listed[:5]}. Was it copied in part?"
@@ -305,7 +312,7 @@ def _with_fields(
     there = {
         well: kept
         for well, some in fields.items()
-        if (kept := tuple(one for one in some if join_path(where, well, one.path) in read))
+        if (kept := tuple(one for one in some if _inside(where, well, one.path) in read))
     }
     return PlateNode(
         plate=plate,
@@ -329,8 +336,8 @@ def collection_paths(hierarchy: Hierarchy, ome: OmeAttrs, report: Report) -> lis
         paths = _scene_paths(ome)
     else:
         paths = list(label_names(ome, report))
-    groups = _groups(hierarchy, [join_path(ome.where, path) for path in paths], report)
-    there = [p for p in paths if "multiscales" in groups.get(join_path(ome.where, p), ())]
+    groups = _groups(hierarchy, [_inside(ome.where, path) for path in paths], report)
+    there = [p for p in paths if "multiscales" in groups.get(_inside(ome.where, p), ())]
     for path in paths:
         if path not in there:
             report.must(
@@ -356,7 +363,7 @@ def _series_paths(hierarchy: Hierarchy, ome: OmeAttrs, report: Report) -> list[s
             f"bioformats2raw.layout {layout!r}",
             "read as 3",
         )
-    folder = join_path(ome.where, "OME")
+    folder = _inside(ome.where, "OME")
     node = hierarchy.find([folder]).get(folder)
     series = ome_section(node.attrs).get("series") if node is not None else None
     if isinstance(series, list) and series and all(isinstance(path, str) for path in series):

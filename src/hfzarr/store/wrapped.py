@@ -111,7 +111,8 @@ class ZarrSource:
             buffer = await self.store.get(
                 key, default_buffer_prototype(), byte_range=_byte_request(byte_range)
             )
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        # KeyError is how fsspec's zip, before 2025, says that an entry is absent.
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, KeyError):
             return None
         except HfzarrError:
             raise

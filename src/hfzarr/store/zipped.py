@@ -80,6 +80,11 @@ class ZipSource:
         self._open()
         return self._prefix
 
+    def store_folders(self) -> list[str]:
+        """Return the folders of the zip that a store may begin in."""
+        self._open()
+        return sorted(path for path, names in self._dirs.items() if path and names & _ROOT_KEYS)
+
     def _open(self) -> zipfile.ZipFile:
         with self._lock:
             if self._zip is None:
@@ -144,7 +149,8 @@ class ZipSource:
                 return self._get_stored(info, byte_range)
             with self._lock:
                 data = archive.read(info)
-        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
+        # ValueError is what a file says that was closed meanwhile.
+        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, ValueError) as error:
             raise ReadError(f"store {self.url!r}: cannot read {key!r}: {error}") from error
         return data if byte_range is None else data[_as_slice(byte_range, len(data))]
 
