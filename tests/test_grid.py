@@ -203,3 +203,18 @@ def test_points_that_do_not_fit_are_refused():
         plan_points((4, 4), (2, 2), ([0], [4]))
     with pytest.raises(IndexError, match="at least one element, got 0"):
         plan_grid((4,), (0,))
+
+
+@given(st.lists(st.integers(0, 5), max_size=7), st.lists(st.integers(0, 5), max_size=7))
+def test_whole_chunks_go_into_a_view(rows, columns):
+    """A chunk that is decoded straight into the result must reach it, and not a copy of it."""
+    plan = plan_grid((6, 6), (2, 1), (np.array(rows, int), np.array(columns, int)))
+    result = np.zeros(plan.shape)
+    for part in plan:
+        if part.whole:
+            assert np.shares_memory(result[part.out], result)
+
+
+def test_whole_chunks_among_paired_arrays():
+    plan = plan_grid((2, 2), (1, 1), (np.array([0, 0, 1]), np.array([0, 0, 1])))
+    assert [part.index for part in plan if part.whole] == [(1, 1)]

@@ -80,7 +80,7 @@ def test_part_that_is_consolidated_by_itself(zarr_format):
     open_tree(store, group="deep/cells")
     # The root of a Zarr v2 store is looked at once more.
     assert store.requests <= (4 if zarr_format == 3 else 7)
-    assert store.rounds == (1 if zarr_format == 3 else 2)
+    assert store.rounds == 1
 
 
 # Rounds of an unconsolidated image: the root, its levels. Only a Zarr v2 store needs one more, to

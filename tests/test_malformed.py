@@ -239,7 +239,7 @@ def test_one_warning_names_the_repair(case: Malformed, store: Path) -> None:
     assert str(store) in messages[0]
     assert case.says in messages[0]
     assert "diagnose()" in messages[0]
-    assert "on_invalid='raise'" in messages[0]
+    assert ("on_invalid='raise'" in messages[0]) == (case.severity == "must")
     assert any(node.data_vars for node in tree.subtree)
 
 
@@ -269,7 +269,7 @@ def test_raise_refuses_and_quotes_the_rule(
     case: Malformed, store: Path, opener: Callable[..., Any]
 ) -> None:
     if case.severity != "must":
-        with pytest.warns(hfzarr.RepairWarning, match="does not follow"):
+        with pytest.warns(hfzarr.RepairWarning, match="does not follow|departs from"):
             opener(store, engine="hfzarr", on_invalid="raise")
         return
     if opener is xr.open_dataset and (store / "labels").exists():

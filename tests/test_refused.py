@@ -280,7 +280,6 @@ def test_the_rest_opens_without_what_cannot_be_read(zarr_format: int, tmp_path: 
             assert list(opened.data_vars) == ["good"]
 
 
-@pytest.mark.xfail(reason="drop_variables= does not reach the levels of an image")
 @pytest.mark.parametrize("opener", BOTH)
 def test_a_level_that_cannot_be_read_can_be_left_out(opener: Any, tmp_path: Path) -> None:
     """The error names drop_variables= for the levels of an image, too."""

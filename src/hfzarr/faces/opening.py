@@ -220,9 +220,12 @@ def announce(report: Report, url: str, on_invalid: OnInvalid) -> None:
     lines = "\n".join(f"- {f.where}: {f.found}; {f.action}" for f in findings[:_SHOWN])
     if len(findings) > _SHOWN:
         lines += f"\n- and {len(findings) - _SHOWN} more"
+    verdict, remedy = "departs from what its specification recommends", ""
+    if report.repairs:
+        verdict = "does not follow its specification, and was repaired"
+        remedy = "; on_invalid='raise' refuses such stores"
     warnings.warn(
-        f"store {url!r} does not follow its specification, and was repaired:\n{lines}\n"
-        "Each rule is listed by .hfzarr.diagnose(); on_invalid='raise' refuses such stores.",
+        f"store {url!r} {verdict}:\n{lines}\nEach rule is listed by .hfzarr.diagnose(){remedy}.",
         RepairWarning,
         stacklevel=level,
     )

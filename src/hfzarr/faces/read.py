@@ -126,7 +126,9 @@ def _image_dataset(opening: Opening, ome: OmeAttrs | None) -> Dataset:
 
 def _image_node(opening: Opening, ome: OmeAttrs | None, *, labels: bool) -> ImageNode:
     omes = [ome] if ome is not None else []
-    return read_images(opening.hierarchy, omes, opening.report, labels=labels)[opening.path]
+    drop = opening.options.drop_variables
+    found = read_images(opening.hierarchy, omes, opening.report, labels=labels, drop=drop)
+    return found[opening.path]
 
 
 def _plate_dataset(opening: Opening, ome: OmeAttrs | None) -> Dataset:

@@ -78,7 +78,13 @@ class _Walk:
         opening = self._opening
         # The one that was asked for must open; of several below, the sound ones do.
         lenient = any(ome.where != self._start for ome in omes)
-        read = read_images(opening.hierarchy, omes, opening.report, lenient=lenient)
+        read = read_images(
+            opening.hierarchy,
+            omes,
+            opening.report,
+            lenient=lenient,
+            drop=opening.options.drop_variables,
+        )
         for where, node in read.items():
             self.has_levels = True
             if opening.options.image is not None and where == opening.path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import posixpath
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -44,6 +45,7 @@ V3_FIELDS = frozenset(
 _V3_CODECS = frozenset(
     ["bytes", "transpose", "blosc", "gzip", "zstd", "crc32c", "sharding_indexed"]
 )
+_NUMERAL = re.compile(r"-?\d{1,20}")
 _V2_CODECS = frozenset(["blosc", "zstd", "gzip", "zlib", "lz4", "bz2", "lzma"])
 
 
@@ -375,6 +377,9 @@ def _plain_fill(dtype: np.dtype[Any], fill: Any) -> Any:
         return dtype.type(fill)
     if kind == "b" and isinstance(fill, (bool, int)):
         return np.bool_(fill)
+    if kind in "iuf" and isinstance(fill, str) and _NUMERAL.fullmatch(fill):
+        # Java writers of v2 have spelled numbers as text.
+        fill = float(fill) if kind == "f" else int(fill)
     number = isinstance(fill, (int, float)) and not isinstance(fill, bool)
     if kind == "f" and number:
         return dtype.type(fill)

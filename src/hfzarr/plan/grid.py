@@ -79,13 +79,16 @@ class GridPlan:
     def __iter__(self) -> Iterator[ChunkPart]:
         """Yield the chunks touched, the last axis fastest."""
         # One array among slices keeps its axis in place; two would be paired with each other.
-        join = tuple if sum(axis.has_arrays for axis in self.axes) < 2 else _orthogonal
+        paired = sum(axis.has_arrays for axis in self.axes) > 1
         for parts in itertools.product(*(axis.parts for axis in self.axes)):
+            whole = all([part.whole for part in parts])  # noqa: C419 (a hot loop)
+            # What is whole has slices only, and must keep them: ``result[out]`` is a view then.
+            join = _orthogonal if paired and not whole else tuple
             yield ChunkPart(
                 index=tuple([part.chunk for part in parts]),
                 inside=join([part.inside for part in parts]),
                 out=join([part.out for part in parts]),
-                whole=all([part.whole for part in parts]),  # noqa: C419 (a hot loop)
+                whole=whole,
             )
 
     def units(self, per_unit: Sequence[int]) -> Iterator[tuple[tuple[int, ...], GridPlan]]:

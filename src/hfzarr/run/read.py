@@ -177,7 +177,10 @@ class ArrayReader:
         turned: tuple[Any, ...] = (*[slice(None, None, step) for step in steps], ...)
         array = self._zarr_array()
         with _translated(self.source, meta):
-            result: npt.NDArray[Any] = np.asarray(array.oindex[plain or ...])
+            result: npt.NDArray[Any] = np.asarray(
+                # oindex of zarr 3.1.0 puts a text without axes into an array of arrays.
+                array.oindex[plain] if plain else array[...]
+            )
         result = result.reshape(plan.shape)[turned].reshape(plan.result_shape)
         return result.astype(meta.dtype, copy=False)
 

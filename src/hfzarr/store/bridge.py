@@ -191,6 +191,8 @@ def codec_encoding(meta: ArrayMeta) -> dict[str, Any]:
     """Return the codecs of an array as xarray's zarr engine keeps them in ``encoding``."""
     doc = {key: value for key, value in meta.doc.items() if key not in _INDIVIDUAL}
     doc["shape"] = [1] * meta.ndim
+    if meta.zarr_format == 2:
+        doc["fill_value"] = None
     return dict(_codecs_of(json.dumps(doc, sort_keys=True)))
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hfzarr.errors import InvalidMetadataError, TargetError
-from hfzarr.model.array import ArrayMeta
+from hfzarr.errors import InvalidMetadataError, TargetError, UnsupportedError
 from hfzarr.model.geo import is_ndpyramid
 from hfzarr.model.ome.image import Image, level_paths, parse_image
 from hfzarr.model.ome.labels import label_names
@@ -115,6 +114,7 @@ def read_images(
     *,
     labels: bool = True,
     lenient: bool = False,
+    drop: Collection[str] = (),
 ) -> dict[str, ImageNode]:
     """Read many image groups at once, one round of requests a depth.
 
@@ -130,6 +130,8 @@ def read_images(
         Whether to look for label images.
     lenient
         Leave out, and report, what cannot be repaired: one of many, rather than the one.
+    drop
+        Paths of levels, relative to their image, to leave out unread.
 
     Returns
     -------
@@ -138,14 +140,28 @@ def read_images(
     """
     folders = {ome.where: _inside(ome.where, "labels") for ome in omes} if labels else {}
     beside = [] if hierarchy.consolidated else list(folders.values())
-    own = _parse_images(hierarchy, omes, report, beside=beside, lenient=lenient)
-    below = _read_labels(
-        hierarchy, {where: folders[where] for where in folders if where in own}, report
-    )
-    return {
+    own = _parse_images(hierarchy, omes, report, beside=beside, lenient=lenient, drop=drop)
+    folders = {where: folder for where, folder in folders.items() if where in own}
+    below = _read_labels(hierarchy, folders, report, drop)
+    nodes = {
         where: ImageNode(images=images, labels=below.get(where, {}))
         for where, images in own.items()
     }
+    for node in nodes.values():
+        _check_levels_of_labels(node, report)
+    return nodes
+
+
+def _check_levels_of_labels(node: ImageNode, report: Report) -> None:
+    wanted = len(node.images[0].levels)
+    for name, label in node.labels.items():
+        if len(label.levels) != wanted:
+            report.must(
+                label.where,
+                "OME-Zarr 0.4, labels: labels MUST have the same number of levels as their image",
+                f"label image {name!r} has {len(label.levels)}, its image {wanted}",
+                "opened with those it has",
+            )
 
 
 def _parse_images(
@@ -155,6 +171,7 @@ def _parse_images(
     *,
     beside: Sequence[str] = (),
     lenient: bool,
+    drop: Collection[str] = (),
 ) -> dict[str, tuple[Image, ...]]:
     """Load the arrays of many images in one round, with the nodes ``beside``, and parse them."""
     wanted: dict[str, list[str]] = {}
@@ -166,7 +183,7 @@ def _parse_images(
     hierarchy.load([*(path for paths in wanted.values() for path in paths), *beside])
     for where in wanted:
         with _leaving_out(report, where, lenient=lenient):
-            parsed[where] = _parse_all(hierarchy, known[where], report)
+            parsed[where] = _parse_all(hierarchy, known[where], report, drop)
     return parsed
 
 
@@ -193,18 +210,22 @@ def _count(ome: OmeAttrs) -> int:
     return max(len(multiscales), 1) if isinstance(multiscales, list) else 1
 
 
-def _parse_all(hierarchy: Hierarchy, ome: OmeAttrs, report: Report) -> tuple[Image, ...]:
+def _parse_all(
+    hierarchy: Hierarchy, ome: OmeAttrs, report: Report, drop: Collection[str]
+) -> tuple[Image, ...]:
     out = []
     for index in range(_count(ome)):
         arrays = {
-            path: hierarchy.array(_inside(ome.where, path)) for path in level_paths(ome, index)
+            path: hierarchy.array(_inside(ome.where, path))
+            for path in level_paths(ome, index)
+            if path not in drop
         }
-        out.append(parse_image(ome, index, arrays, report))
+        out.append(parse_image(ome, index, arrays, report, drop=drop))
     return tuple(out)
 
 
 def _read_labels(
-    hierarchy: Hierarchy, folders: Mapping[str, str], report: Report
+    hierarchy: Hierarchy, folders: Mapping[str, str], report: Report, drop: Collection[str]
 ) -> dict[str, dict[str, Image]]:
     """Return the label images below each ``labels`` group, by the image they belong to."""
     there = hierarchy.find(list(folders.values()))
@@ -214,9 +235,11 @@ def _read_labels(
         ome = node and ome_attrs(folder, node.attrs, node.zarr_format, report)
         if ome and "labels" in ome:
             names[where] = label_names(ome, report)
+        elif node is not None and node.kind == "group":
+            names[where] = _unlisted_labels(hierarchy, folder, report)
     groups = _groups(hierarchy, [_inside(folders[w], n) for w in names for n in names[w]], report)
     omes = [ome for ome in groups.values() if "multiscales" in ome]
-    images = _parse_images(hierarchy, omes, report, lenient=True)
+    images = _parse_images(hierarchy, omes, report, lenient=True, drop=drop)
     out: dict[str, dict[str, Image]] = {}
     for where, listed in names.items():
         for name in listed:
@@ -232,6 +255,21 @@ def _read_labels(
                 "left out",
             )
     return out
+
+
+def _unlisted_labels(hierarchy: Hierarchy, folder: str, report: Report) -> tuple[str, ...]:
+    """Return the children of a ``labels`` group that lists none, where they can be listed."""
+    try:
+        found = tuple(path.rpartition("/")[2] for path in hierarchy.children(folder))
+    except UnsupportedError:
+        found = ()
+    report.must(
+        folder,
+        "OME-Zarr 0.4, labels: 'labels' MUST list the paths of the label images",
+        "no 'labels' in the attributes of the group",
+        f"taken to be {list(found)}",
+    )
+    return found
 
 
 def _groups(hierarchy: Hierarchy, paths: Sequence[str], report: Report) -> dict[str, OmeAttrs]:
@@ -266,7 +304,23 @@ def read_plate(
             f"well {well.path!r} is not there",
             "left out",
         )
+    _check_acquisitions(ome, plate, fields, report)
     return _with_fields(hierarchy, ome.where, plate, plate.wells, fields, report, labels=labels)
+
+
+def _check_acquisitions(
+    ome: OmeAttrs, plate: Plate, fields: Mapping[str, Sequence[Field]], report: Report
+) -> None:
+    known = plate.acquisitions
+    for well, some in fields.items():
+        for one in some:
+            if one.acquisition is None and len(known) > 1:
+                rule = ome.rule("well", "'acquisition' MUST be there if a plate has several")
+                report.must(ome.where, rule, f"field {well}/{one.path} names none", "left unknown")
+            elif one.acquisition is not None and known and one.acquisition not in known:
+                rule = ome.rule("well", "'acquisition' MUST match the id of one of the plate")
+                found = f"field {well}/{one.path} names {one.acquisition}, not in {list(known)}"
+                report.must(ome.where, rule, found, "kept as it is")
 
 
 def read_well(
@@ -390,8 +444,3 @@ def _scene_paths(ome: OmeAttrs) -> list[str]:
 
 
 _ENDS = ("input", "output")
-
-
-def array_below(hierarchy: Hierarchy, paths: Sequence[str]) -> dict[str, ArrayMeta]:
-    """Return those of ``paths`` that are arrays."""
-    return {path: meta for path in paths if (meta := hierarchy.array(path)) is not None}

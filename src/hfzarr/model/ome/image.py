@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -120,7 +120,12 @@ def _multiscale(ome: OmeAttrs, index: int) -> Mapping[str, Any]:
 
 
 def parse_image(
-    ome: OmeAttrs, index: int, arrays: Mapping[str, ArrayMeta | None], report: Report
+    ome: OmeAttrs,
+    index: int,
+    arrays: Mapping[str, ArrayMeta | None],
+    report: Report,
+    *,
+    drop: Collection[str] = (),
 ) -> Image:
     """Read one multiscale of a group.
 
@@ -134,6 +139,8 @@ def parse_image(
         For each of `level_paths`, the array there, or None where there is none.
     report
         Takes what had to be repaired.
+    drop
+        Paths of levels to leave out.
 
     Raises
     ------
@@ -141,7 +148,9 @@ def parse_image(
         None of its levels is there.
     """
     raw = _multiscale(ome, index)
-    datasets = _present(raw["datasets"], arrays, ome, report)
+    listed = [item for item in raw["datasets"] if _path(item) not in drop]
+    datasets = _present(listed, arrays, ome, report)
+    _check_order(datasets, ome, report)
     first = datasets[0][1]
     frame = _frame(raw, datasets, ome, report)
     levels = tuple(_level(item, array, frame, first, ome, report) for item, array in datasets)
@@ -157,6 +166,8 @@ def parse_image(
     if label is None and "labels" in ome.where.split("/")[:-1]:
         # 'image-label' SHOULD be there; where the image lies tells, too.
         label = {}
+    if label is not None:
+        _check_integers(levels, ome, report)
     name = raw.get("name")
     return Image(
         where=ome.where,
@@ -168,6 +179,30 @@ def parse_image(
         channel_dim=channel_dim,
         label=parse_image_label(label, ome, report) if label is not None else None,
     )
+
+
+def _check_order(
+    datasets: Sequence[tuple[Mapping[str, Any], ArrayMeta]], ome: OmeAttrs, report: Report
+) -> None:
+    sizes = [array.size for _, array in datasets]
+    if sizes != sorted(sizes, reverse=True):
+        report.must(
+            ome.where,
+            ome.rule("multiscales", "'datasets' MUST be ordered from largest to smallest"),
+            f"levels of shape {[array.shape for _, array in datasets]}",
+            "kept in the order of the store",
+        )
+
+
+def _check_integers(levels: Sequence[Level], ome: OmeAttrs, report: Report) -> None:
+    others = sorted({str(one.array.dtype) for one in levels if one.array.dtype.kind not in "iu"})
+    if others:
+        report.must(
+            ome.where,
+            ome.rule("labels", "labels MUST have an integer data type"),
+            f"labels of type {others}",
+            "kept as they are",
+        )
 
 
 def _note_missing(raw: Mapping[str, Any], ome: OmeAttrs, report: Report) -> None:
@@ -237,7 +272,8 @@ def _frame(
     if ome.version == "0.6" and ("coordinateSystems" in raw or "axes" not in raw):
         return _frame_of_systems(raw, datasets[0][0], array, ome, report)
     axes = parse_axes(raw.get("axes"), ome, array.ndim, array.dims, report)
-    _check_dimension_names(axes, array, ome, report)
+    for _, level in datasets:
+        _check_dimension_names(axes, level, ome, report)
     world = None
     if "coordinateTransformations" in raw:
         steps = raw["coordinateTransformations"]

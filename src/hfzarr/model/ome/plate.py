@@ -192,7 +192,16 @@ def _acquisitions(
     raw: Mapping[str, Any], ome: OmeAttrs, report: Report
 ) -> dict[int, Mapping[str, Any]]:
     acquisitions: dict[int, Mapping[str, Any]] = {}
-    for item in raw.get("acquisitions") or []:
+    items = raw.get("acquisitions", [])
+    if not isinstance(items, list):
+        report.must(
+            ome.where,
+            ome.rule("plate", "'acquisitions' is a list"),
+            f"acquisitions {shorten(items)}",
+            "ignored",
+        )
+        items = []
+    for item in items:
         number = item.get("id") if isinstance(item, Mapping) else None
         if not _count(number, "the id of an acquisition", 0, ome, report) or number is None:
             continue
@@ -203,6 +212,9 @@ def _acquisitions(
             if key not in item:
                 rule = ome.rule("plate", f"an acquisition SHOULD have a {key!r}")
                 report.note(ome.where, rule, f"acquisition {number} without a {key}")
+        if number in acquisitions:
+            rule = ome.rule("plate", "the ids of acquisitions MUST be unique")
+            report.must(ome.where, rule, f"id {number} twice", "the last one counts")
         acquisitions[number] = item
     return acquisitions
 
