@@ -215,7 +215,7 @@ def _decompress(name: str, data: Bytes, size: int | None) -> Bytes:
     if size is not None:
         out = np.empty(size, np.uint8)
         _decompress_into(name, data, out)
-        return memoryview(out)
+        return out.data
     if name == "blosc":
         _check_blosc(data)
     if name in ("blosc", "zstd"):
