@@ -147,6 +147,7 @@ def test_real_cf_stores(realdata, path, options):
         "spatial_ref", errors="ignore"))  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:(Failed to decode.*)?In a future version, xarray will not")
 @pytest.mark.parametrize("name", ["A1B_north_america.nc", "ostia_monthly.nc"])
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_converted_netcdf(realdata, tmp_path, name, zarr_format):
