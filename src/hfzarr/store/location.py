@@ -135,7 +135,7 @@ def locate(target: Any, storage_options: Mapping[str, Any] | None = None) -> Loc
         return held
     elif isinstance(target, Mapping) and isinstance(target.get("path"), (str, os.PathLike)):
         return locate(target["path"], target.get("storage_options") or options)
-    elif isinstance(target, MutableMapping):
+    elif isinstance(target, MutableMapping) and "path" not in target:
         return Location(kind="object", url=f"<{type(target).__name__}>", held=target)
     raise TargetError(
         "a target is a path, an fsspec URL, a zarr store, group or array, or a mapping with a "

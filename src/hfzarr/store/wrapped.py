@@ -118,7 +118,8 @@ class ZarrSource:
             raise
         except Exception as error:
             raise ReadError(
-                f"store {self.url!r}: cannot read {key!r}: {type(error).__name__}: {error}"
+                f"store {self.url!r}: cannot read {key!r}: {type(error).__name__}: {error}. Where "
+                "it is a matter of login, give storage_options=, such as {'anon': True}."
             ) from error
         return None if buffer is None else buffer.to_bytes()
 
