@@ -184,3 +184,28 @@ def test_the_stores_are_sound_but_for_that(write: Callable[[Path], Any], tmp_pat
     write(tmp_path / "a.zarr")
     tree = xr.open_datatree(tmp_path / "a.zarr", engine="hfzarr", on_invalid="raise")
     assert tree.hfzarr.diagnose().findings == ()
+
+
+def findings_of(store: Path) -> str:
+    with pytest.warns(hfzarr.RepairWarning):
+        tree = xr.open_datatree(store, engine="hfzarr")
+    return str(tree.hfzarr.diagnose())
+
+
+def test_a_scale_of_zero_is_said(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.zarr", datasets=[scaled("0", 0, 0.25)])
+    assert "axes ['y'] depend on no dimension" in findings_of(tmp_path / "a.zarr")
+
+
+def test_levels_of_several_multiscales_are_the_first_ones(tmp_path: Path) -> None:
+    store = tmp_path / "a.zarr"
+    write_image(store)
+    attrs = image_attrs()
+    attrs["multiscales"] += image_attrs(datasets=[scaled("0", 7, 7)])["multiscales"]
+    write_group(store, attrs)
+    assert "share the levels ['0']" in findings_of(store)
+    with pytest.warns(hfzarr.RepairWarning):
+        tree = xr.open_datatree(store, engine="hfzarr")
+    assert float(tree["0"].x[1]) == 0.25
+    chosen = xr.open_datatree(store, engine="hfzarr", image=1)
+    assert float(chosen["0"].x[1]) == 7

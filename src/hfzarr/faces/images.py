@@ -136,7 +136,9 @@ def image_groups(
     """Return an image group as ``{path: Dataset}``: its levels, and its labels beside them."""
     groups = {"": Dataset(attrs=image_attrs(node.images[0]))}
     for image in node.images:
-        groups.update(_level_groups(source, image, "", level))
+        for path, dataset in _level_groups(source, image, "", level).items():
+            # A level that several multiscales list is the first one's.
+            groups.setdefault(path, dataset)
     if node.labels:
         groups["labels"] = Dataset()
     for name, label in node.labels.items():

@@ -90,7 +90,19 @@ class _Walk:
             if opening.options.image is not None and where == opening.path:
                 chosen = choose_image(node.images, opening.options.image)
                 node = ImageNode(images=(chosen,), labels=node.labels)
+            self._note_shared_levels(where, node)
             self._add(where, image_groups(opening.source, node, opening.options.level))
+
+    def _note_shared_levels(self, where: str, node: ImageNode) -> None:
+        paths = [level.path for image in node.images for level in image.levels]
+        shared = sorted({path for path in paths if paths.count(path) > 1})
+        if shared:
+            self._opening.report.should(
+                where,
+                "OME-Zarr, multiscales: of several, the user chooses; the first is the fallback",
+                f"{len(node.images)} multiscales share the levels {shared}",
+                "shown as the first has them; choose with image=",
+            )
 
     def _add_plate(self, kind: Kind, ome: OmeAttrs) -> None:
         self.has_levels = True

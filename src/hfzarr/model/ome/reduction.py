@@ -83,6 +83,14 @@ def reduce_to_coords(
             f"axes {tangled} depend on three or more dimensions",
             "kept in attrs['affine']",
         )
+    still = [axes[o].name for o, ins in enumerate(inputs) if not ins and axes[o].type != "channel"]
+    if still:
+        report.should(
+            ome.where,
+            ome.rule("coordinateTransformations", "the numbers of a scale SHOULD NOT be zero"),
+            f"axes {still} depend on no dimension",
+            "without a coordinate",
+        )
     affine = tuple(tuple(map(float, row)) for row in matrix) if spread else None
     return dims, (*coords, *planes), affine
 
