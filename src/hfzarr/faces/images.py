@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from hfzarr.store.node import ImageNode, PlateNode
 from hfzarr.store.source import Source
 
 __all__ = [
+    "PYRAMID_KEY",
+    "Pyramid",
     "choose_image",
     "choose_level",
     "image_attrs",
@@ -30,6 +33,9 @@ __all__ = [
     "plate_dataset",
     "plate_groups",
 ]
+
+#: Where a Dataset keeps the `Pyramid` that it is a level of.
+PYRAMID_KEY = "hfzarr_pyramid"
 
 
 def choose_level(image: Image, level: int | str | None) -> Level:
@@ -73,6 +79,32 @@ def choose_image(images: tuple[Image, ...], which: int | str | None) -> Image:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pyramid:
+    """Where a Dataset's other levels are found: it travels with it, and is never written.
+
+    Attributes
+    ----------
+    source
+        The store.
+    image
+        The image in it.
+    """
+
+    source: Source
+    image: Image
+
+    def level(self, level: int | str) -> Dataset:
+        """Return one level, lazily.
+
+        Raises
+        ------
+        NodeNotFoundError
+            The image has no such level.
+        """
+        return image_dataset(self.source, self.image, choose_level(self.image, level))
+
+
 def image_dataset(source: Source, image: Image, level: Level) -> Dataset:
     """Return one level of an image, lazily."""
     variable = stored_variable(source, level.array, level.dims, _pixel_attrs(image, level))
@@ -80,7 +112,9 @@ def image_dataset(source: Source, image: Image, level: Level) -> Dataset:
     coords = _coords(image, level)
     attrs = {**image_attrs(image), "level": level.path}
     # With their indexes, as these coordinates are in memory: xarray would add them one by one.
-    return Dataset({name: variable}, coords=Coordinates(coords), attrs=attrs)
+    dataset = Dataset({name: variable}, coords=Coordinates(coords), attrs=attrs)
+    dataset.encoding[PYRAMID_KEY] = Pyramid(source=source, image=image)
+    return dataset
 
 
 def image_attrs(image: Image) -> dict[str, Any]:

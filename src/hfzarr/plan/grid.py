@@ -15,6 +15,7 @@ from hfzarr.plan.axis import AxisPlan, Indexer, IntArray, checked, group_rows, p
 __all__ = [
     "ByteRun",
     "ChunkPart",
+    "ChunksPlan",
     "GridPlan",
     "PointsPlan",
     "merge_ranges",
@@ -44,7 +45,7 @@ class ChunkPart:
 
     index: tuple[int, ...]
     inside: tuple[slice | IntArray, ...]
-    out: tuple[slice | IntArray, ...]
+    out: tuple[int | slice | IntArray, ...]
     whole: bool
 
 
@@ -163,6 +164,71 @@ class PointsPlan:
                 inside=self.inside,
                 positions=self.positions,
             )
+            yield tuple(units[rows[0]].tolist()), plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ChunksPlan:
+    """Whole chunks of a grid, padding included, side by side along a first axis.
+
+    Attributes
+    ----------
+    chunk
+        Shape of a chunk.
+    chunks
+        Index of each chunk: an integer array of shape (chunks, axes).
+    places
+        Where each chunk lies along the first axis of the result.
+    count
+        Length of that axis.
+    """
+
+    chunk: tuple[int, ...]
+    chunks: IntArray
+    places: IntArray
+    count: int
+
+    @classmethod
+    def of(cls, chunk: Sequence[int], chunks: Sequence[Sequence[int]]) -> ChunksPlan:
+        """Plan chunks in the order in which they are given.
+
+        Examples
+        --------
+        >>> plan = ChunksPlan.of((2, 2), [(0, 1), (3, 0)])
+        >>> plan.shape, [part.index for part in plan]
+        ((2, 2, 2), [(0, 1), (3, 0)])
+        """
+        indices = np.array(chunks, dtype=np.intp).reshape(len(chunks), len(chunk))
+        places = np.arange(len(chunks), dtype=np.intp)
+        return cls(chunk=tuple(chunk), chunks=indices, places=places, count=len(chunks))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the result: the chunks, and the axes of one."""
+        return (self.count, *self.chunk)
+
+    @property
+    def result_shape(self) -> tuple[int, ...]:
+        """Shape of the result."""
+        return self.shape
+
+    def __len__(self) -> int:
+        """Return the number of chunks."""
+        return len(self.chunks)
+
+    def __iter__(self) -> Iterator[ChunkPart]:
+        """Yield the chunks."""
+        inside = tuple(slice(0, n, 1) for n in self.chunk)
+        for index, place in zip(self.chunks.tolist(), self.places.tolist(), strict=True):
+            yield ChunkPart(index=tuple(index), inside=inside, out=(place, *inside), whole=True)
+
+    def units(self, per_unit: Sequence[int]) -> Iterator[tuple[tuple[int, ...], ChunksPlan]]:
+        """Yield each unit of ``per_unit`` chunks that is touched, and the chunks within it."""
+        units = self.chunks // np.asarray(per_unit, dtype=np.intp)
+        order, ends = group_rows(units)
+        for start, stop in ends.tolist():
+            rows = order[start:stop]
+            plan = replace(self, chunks=self.chunks[rows], places=self.places[rows])
             yield tuple(units[rows[0]].tolist()), plan
 
 

@@ -16,14 +16,21 @@ import numpy.typing as npt
 from hfzarr.errors import ReadError
 from hfzarr.model.array import ArrayMeta
 from hfzarr.model.codecs import CodecChain, ShardIndex
-from hfzarr.plan.grid import ChunkPart, GridPlan, PointsPlan, merge_ranges, position_in_unit
+from hfzarr.plan.grid import (
+    ChunkPart,
+    ChunksPlan,
+    GridPlan,
+    PointsPlan,
+    merge_ranges,
+    position_in_unit,
+)
 from hfzarr.run.decode import ChunkDecoder, Place, decode_index
 from hfzarr.run.pool import for_each, workers
 from hfzarr.store.source import ByteRange, Source
 
 __all__ = ["IndexCache", "Job", "Plan", "advance"]
 
-Plan = GridPlan | PointsPlan
+Plan = GridPlan | PointsPlan | ChunksPlan
 Requests = list[tuple[str, ByteRange]]
 Replies = list[bytes | None]
 Index = npt.NDArray[np.uint64]

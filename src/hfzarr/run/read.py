@@ -15,7 +15,8 @@ from hfzarr.errors import HfzarrError, ReadError
 from hfzarr.model.array import ArrayMeta
 from hfzarr.model.codecs import CodecChain, fast_chain
 from hfzarr.plan.axis import AxisRun, Indexer, normalize
-from hfzarr.plan.grid import plan_grid, plan_points
+from hfzarr.plan.grid import ChunksPlan, plan_grid, plan_points
+from hfzarr.plan.reads import Box
 from hfzarr.run.job import IndexCache, Job, Plan, advance
 from hfzarr.run.pool import for_each
 from hfzarr.store.source import Source
@@ -126,6 +127,36 @@ class ArrayReader:
             self._chain, plan_points(self.meta.shape, self._chain.inner_chunk, indexers)
         )
 
+    def read_boxes(self, boxes: Sequence[Box]) -> list[npt.NDArray[Any]]:
+        """Read several boxes of pixels, all requests under way at once where each is of one chunk.
+
+        Parameters
+        ----------
+        boxes
+            A start and a stop for each axis, no box empty.
+
+        Returns
+        -------
+        list of numpy.ndarray
+            The pixels of each box; views of one array, if they are of single chunks.
+
+        Raises
+        ------
+        ReadError
+            A chunk could not be fetched or decoded.
+        """
+        chain = self._chain
+        chunks = None if chain is None or len(boxes) < 2 else _single_chunks(boxes, chain)
+        if chain is None or chunks is None:
+            return [self.read([slice(start, stop) for start, stop in box]) for box in boxes]
+        rows = self._run(chain, ChunksPlan.of(chain.inner_chunk, chunks))
+        return [
+            row[
+                tuple(slice(a % n, a % n + b - a) for (a, b), n in zip(box, row.shape, strict=True))
+            ]
+            for row, box in zip(rows, boxes, strict=True)
+        ]
+
     async def read_async(self, selection: Sequence[Indexer] = ()) -> npt.NDArray[Any]:
         """Like `read`, without blocking the event loop."""
         chain = self._chain
@@ -201,6 +232,17 @@ class ArrayReader:
 
             self._zarr = open_zarr_array(self.source, self.meta)
         return self._zarr
+
+
+def _single_chunks(boxes: Sequence[Box], chain: CodecChain) -> list[tuple[int, ...]] | None:
+    """Return the chunk that each box lies in, or None if a box lies in several."""
+    chunks = []
+    for box in boxes:
+        sides = list(zip(box, chain.inner_chunk, strict=True))
+        if any(start // n != (stop - 1) // n for (start, stop), n in sides):
+            return None
+        chunks.append(tuple(start // n for (start, _), n in sides))
+    return chunks
 
 
 @contextmanager

@@ -1,0 +1,347 @@
+"""Patches as a lazy Dataset."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from xarray import Variable
+
+from hfzarr.errors import TargetError
+from hfzarr.faces.regions import cuts_of, is_dask, region_of
+from hfzarr.faces.windowing import spacing_along
+from hfzarr.plan.axis import IntArray
+from hfzarr.plan.patches import Sampled, Track, plan_patches
+from hfzarr.plan.windows import AxisWindows, WindowGrid, WindowList
+from hfzarr.run.hold import PatchArrays
+from hfzarr.run.tasks import PatchJob
+
+if TYPE_CHECKING:
+    from xarray import Dataset
+
+__all__ = ["Member", "PatchSet", "Shift", "patch_dataset", "patch_set"]
+
+PATCH = "patch"
+#: Where a Dataset of patches keeps how it is made: it travels with it, and is never written.
+PLAN_KEY = "hfzarr_patches"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shift:
+    """How windows lie on a Dataset that is not the one that they were made for.
+
+    Attributes
+    ----------
+    size
+        Pixels of a window there.
+    ratio, offset
+        A window that starts at ``s`` starts there at ``floor(ratio * s + offset + 1/2)``.
+    """
+
+    size: int
+    ratio: float = 1.0
+    offset: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Member:
+    """A Dataset that patches are cut from, and what its parts are called in the result.
+
+    Attributes
+    ----------
+    dataset
+        The Dataset.
+    names
+        New names of variables.
+    dims
+        New names of windowed dimensions.
+    shifts
+        How windows lie on each windowed dimension.
+    """
+
+    dataset: Dataset
+    shifts: Mapping[Hashable, Shift]
+    names: Mapping[Hashable, Hashable] = field(default_factory=dict)
+    dims: Mapping[Hashable, Hashable] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PatchSet:
+    """All that patches are made of, before they are made.
+
+    Attributes
+    ----------
+    windows
+        The windows.
+    dims
+        The dimensions that they have, in the order of their axes.
+    members
+        What patches are cut from; the first is the one that the windows were made for.
+    sources
+        The variables that are cut, in the order of `arrays`.
+    arrays
+        The variables as arrays.
+    """
+
+    windows: WindowGrid | WindowList
+    dims: tuple[Hashable, ...]
+    members: tuple[Member, ...]
+    sources: tuple[tuple[Member, Hashable], ...]
+    arrays: PatchArrays
+
+
+def patch_set(
+    members: Sequence[Member],
+    windows: WindowGrid | WindowList,
+    dims: Sequence[Hashable],
+    *,
+    pad_value: Any = 0,
+) -> PatchSet:
+    """Gather what patches are made of.
+
+    Raises
+    ------
+    TargetError
+        No variable has a windowed dimension.
+    """
+    if any(PATCH in member.dataset.dims for member in members):
+        raise TargetError(f"there is a dimension {PATCH!r} already: rename it first")
+    sources = [
+        (member, name)
+        for member in members
+        for name, variable in member.dataset.variables.items()
+        if set(variable.dims) & set(member.shifts) and name not in member.dataset.xindexes
+    ]
+    if not any(name in member.dataset.data_vars for member, name in sources):
+        raise TargetError(
+            f"no variable has a dimension of {list(dims)}, so there is nothing to cut patches from"
+        )
+    variables = [member.dataset.variables[name] for member, name in sources]
+    regions = [region_of(variable) for variable in variables]
+    names = tuple(str(member.names.get(name, name)) for member, name in sources)
+    arrays = PatchArrays(
+        windows=windows,
+        names=names,
+        arrays=tuple(
+            _sampled(variable, member, dims)
+            for variable, (member, _) in zip(variables, sources, strict=True)
+        ),
+        regions=tuple(regions),
+        dtypes=tuple(variable.dtype for variable in variables),
+        pads=tuple(
+            _pad_value(pad_value, name, variable)
+            for name, variable in zip(names, variables, strict=True)
+        ),
+    )
+    return PatchSet(
+        windows=windows,
+        dims=tuple(dims),
+        members=tuple(members),
+        sources=tuple(sources),
+        arrays=arrays,
+    )
+
+
+def patch_dataset(patches: PatchSet, *, max_bytes: int) -> Dataset:
+    """Return patches as a lazy Dataset, one dask task to a group of patches."""
+    from hfzarr.run.graph import patch_arrays
+
+    job = patch_job(patches, max_bytes=max_bytes)
+    variables = [member.dataset.variables[name] for member, name in patches.sources]
+    chunked: dict[int, Any] = {
+        i: one._data for i, one in enumerate(variables) if is_dask(one._data)
+    }
+    arrays = patch_arrays(job, f"patches-{uuid.uuid4().hex}", chunked)
+    data: dict[Hashable, Variable] = {}
+    coords = _window_coords(patches, job.plan.windows)
+    for (member, name), array in zip(patches.sources, arrays, strict=True):
+        variable = member.dataset.variables[name]
+        cut = Variable(_patch_dims(member, variable), array, variable.attrs)
+        kind = data if name in member.dataset.data_vars else coords
+        kind[member.names.get(name, name)] = cut
+    for member in patches.members:
+        _keep_unpatched(member, data, coords)
+    result = xr.Dataset(data, coords=coords, attrs=_attrs(patches))
+    result.encoding[PLAN_KEY] = (patches, job)
+    return result
+
+
+def patch_job(patches: PatchSet, *, max_bytes: int) -> PatchJob:
+    """Return the plan of all patches, and the arrays that it is about."""
+    arrays = patches.arrays
+    plan = plan_patches(patches.windows, arrays.arrays, max_bytes=max_bytes)
+    return PatchJob(plan=plan, regions=arrays.regions, dtypes=arrays.dtypes, pads=arrays.pads)
+
+
+def label_patches(patches: PatchSet, numbers: IntArray, values: Mapping[str, Any]) -> Dataset:
+    """Return patches that are in memory as a Dataset like the lazy one.
+
+    Parameters
+    ----------
+    patches
+        What they were made of.
+    numbers
+        The windows' numbers.
+    values
+        The patches of each array.
+    """
+    origins = patches.windows.starts(numbers)
+    listed = WindowList(lengths=patches.windows.lengths, size=patches.windows.size, origins=origins)
+    coords = _window_coords(patches, listed, numbers)
+    data: dict[Hashable, Variable] = {}
+    for member, name in patches.sources:
+        variable = member.dataset.variables[name]
+        new = member.names.get(name, name)
+        kind = data if name in member.dataset.data_vars else coords
+        kind[new] = Variable(_patch_dims(member, variable), values[str(new)], variable.attrs)
+    for member in patches.members:
+        _keep_unpatched(member, data, coords)
+    return xr.Dataset(data, coords=coords, attrs=_attrs(patches))
+
+
+def _sampled(variable: Variable, member: Member, dims: Sequence[Hashable]) -> Sampled:
+    tracks = []
+    for dim, cuts, length in zip(variable.dims, cuts_of(variable), variable.shape, strict=True):
+        shift = member.shifts.get(dim)
+        if shift is None:
+            tracks.append(Track(cuts=cuts, size=length))
+        else:
+            tracks.append(
+                Track(
+                    cuts=cuts,
+                    size=shift.size,
+                    window=list(dims).index(dim),
+                    ratio=shift.ratio,
+                    offset=shift.offset,
+                )
+            )
+    data = variable._data
+    held = is_dask(data) or isinstance(data, np.ndarray)
+    return Sampled(tracks=tuple(tracks), itemsize=variable.dtype.itemsize, held=held)
+
+
+def _pad_value(given: Any, name: str, variable: Variable) -> Any:
+    value = given.get(name, 0) if isinstance(given, Mapping) else given
+    dtype = variable.dtype
+    if dtype.kind in "mM" and value == 0:
+        return np.array("NaT", dtype)
+    if dtype.kind in "SUOT" and value == 0:
+        return b"" if dtype.kind == "S" else ""
+    try:
+        fitting = np.asarray(value).astype(dtype)
+        same = bool(fitting == value) or value != value
+    except (TypeError, ValueError, OverflowError):
+        same = False
+    if not same or (value != value and dtype.kind not in "fcmM"):
+        raise TargetError(f"pad_value {value!r} cannot be a value of {name!r}, which is {dtype}")
+    return value
+
+
+def _patch_dims(member: Member, variable: Variable) -> tuple[Hashable, ...]:
+    return (PATCH, *[member.dims.get(dim, dim) for dim in variable.dims])
+
+
+def _window_coords(
+    patches: PatchSet, windows: WindowGrid | WindowList, numbers: IntArray | None = None
+) -> dict[Hashable, Variable]:
+    """Return where each window lies, and the distances within one."""
+    if numbers is None:
+        numbers = np.arange(len(windows), dtype=np.int64)
+        reference = windows.starts(numbers)
+    else:
+        reference = windows.starts(np.arange(len(windows)))
+    coords: dict[Hashable, Variable] = {PATCH: Variable((PATCH,), numbers.astype(np.int64))}
+    for member in patches.members:
+        for dim, shift in member.shifts.items():
+            name = member.dims.get(dim, dim)
+            axis = patches.dims.index(dim)
+            if f"{name}_start" in coords or dim not in member.dataset.sizes:
+                continue
+            track = Track(
+                cuts=cuts_of(Variable((dim,), np.empty(member.dataset.sizes[dim], "u1")))[0],
+                size=shift.size,
+                ratio=shift.ratio,
+                offset=shift.offset,
+            )
+            starts = track.starts(reference[:, axis])
+            about = _about(patches.windows, axis, member.dataset.sizes[dim], shift)
+            coords[f"{name}_start"] = Variable((PATCH,), starts.astype(np.int64), about)
+            coords |= _world_coords(member.dataset, dim, name, starts, shift.size)
+    return coords
+
+
+def _about(
+    windows: WindowGrid | WindowList, axis: int, length: int, shift: Shift
+) -> dict[str, Any]:
+    about: dict[str, Any] = {"length": length, "size": shift.size}
+    if isinstance(windows, WindowGrid) and shift.ratio == 1.0:
+        one = windows.axes[axis]
+        about |= {"stride": one.stride, "edge": one.edge}
+        if one.left_out:
+            about["left_out"] = one.left_out
+    return about
+
+
+def _world_coords(
+    dataset: Dataset, dim: Hashable, name: Hashable, starts: IntArray, size: int
+) -> dict[Hashable, Variable]:
+    coords: dict[Hashable, Variable] = {}
+    if dim not in dataset.coords or dataset.coords[dim].dims != (dim,):
+        return coords
+    coord = dataset.coords[dim]
+    values = np.asarray(coord.values)
+    units = {"units": coord.attrs["units"]} if "units" in coord.attrs else {}
+    spacing = spacing_along(dataset, dim)
+    inside = (starts >= 0) & (starts < len(values))
+    if values.dtype.kind in "iufmM":
+        if spacing is not None and not inside.all():
+            origins = spacing.origin + starts * spacing.step
+            origins[inside] = values[starts[inside]]
+        else:
+            origins = values[np.clip(starts, 0, len(values) - 1)]
+        coords[f"{name}_origin"] = Variable((PATCH,), origins, units)
+    if spacing is not None:
+        about = {**units, "long_name": f"distance from {name}_origin"}
+        coords[name] = Variable((name,), np.arange(size) * spacing.step, about)
+    return coords
+
+
+def _keep_unpatched(
+    member: Member, data: dict[Hashable, Variable], coords: dict[Hashable, Variable]
+) -> None:
+    """Add the variables without a windowed dimension, as they are."""
+    dataset = member.dataset
+    for name, variable in dataset.variables.items():
+        if set(variable.dims) & set(member.shifts):
+            continue
+        if name in dataset.data_vars:
+            data.setdefault(member.names.get(name, name), variable)
+        else:
+            coords.setdefault(name, variable)
+
+
+def _attrs(patches: PatchSet) -> dict[Hashable, Any]:
+    attrs = dict(patches.members[0].dataset.attrs)
+    left_out = left_out_of(patches)
+    if left_out:
+        attrs["left_out"] = left_out
+    return attrs
+
+
+def left_out_of(patches: PatchSet) -> dict[str, int]:
+    """Return the pixels at the end of each dimension that no window reaches, where there are any.
+
+    Drawn windows leave out whatever they do; that is not counted.
+    """
+    if not isinstance(patches.windows, WindowGrid):
+        return {}
+    axes: Sequence[AxisWindows] = patches.windows.axes
+    return {
+        str(dim): axis.left_out
+        for dim, axis in zip(patches.dims, axes, strict=True)
+        if axis.left_out
+    }

@@ -1,0 +1,347 @@
+"""Patches of several arrays under the same windows: what to read, in which order, for whom."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hfzarr.plan.axis import IntArray
+from hfzarr.plan.cuts import Cuts
+from hfzarr.plan.windows import AxisWindows, WindowGrid, WindowList
+
+__all__ = ["Group", "PatchPlan", "Sampled", "Track", "plan_patches"]
+
+#: Shares of the memory that a plan may use: chunks that wait for the windows that also need them,
+#: the chunks of one task, the patches of one task. The rest is for tasks under way.
+_FRONT_SHARE = 0.6
+_READ_SHARE = 1 / 32
+_GROUP_SHARE = 1 / 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Track:
+    """One axis of an array under the windows.
+
+    Attributes
+    ----------
+    cuts
+        The array's chunks along the axis.
+    size
+        Pixels of a patch along the axis.
+    window
+        Which axis of the windows it follows; None for an axis that patches hold whole.
+    ratio, offset
+        Where a window that starts at ``s`` starts here: ``floor(ratio * s + offset + 1/2)``.
+    """
+
+    cuts: Cuts
+    size: int
+    window: int | None = None
+    ratio: float = 1.0
+    offset: float = 0.0
+
+    def starts(self, reference: IntArray) -> IntArray:
+        """Return where windows start on this axis, given where they start on the windows' own."""
+        if self.ratio == 1.0 and self.offset == 0.0:
+            return reference
+        moved: IntArray = np.floor(self.ratio * reference + self.offset + 0.5).astype(np.intp)
+        return moved
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled:
+    """One array that patches are cut from.
+
+    Attributes
+    ----------
+    tracks
+        Its axes.
+    itemsize
+        Bytes of an element.
+    held
+        Whether its chunks are there already, in memory or as tasks of a graph.
+    """
+
+    tracks: tuple[Track, ...]
+    itemsize: int
+    held: bool = False
+
+    @property
+    def patch_bytes(self) -> int:
+        """Bytes of one patch."""
+        return self.itemsize * math.prod(track.size for track in self.tracks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Group:
+    """Consecutive windows whose patches one task makes.
+
+    Attributes
+    ----------
+    number
+        Its place among the groups.
+    tile
+        Number of the tile that it lies in: groups of one tile share what is read.
+    first, stop
+        The windows' numbers.
+    places
+        For a grid, the box of the grid that these windows fill: a range for each axis.
+    """
+
+    number: int
+    tile: int
+    first: int
+    stop: int
+    places: tuple[range, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PatchPlan:
+    """Which windows there are, which arrays they are cut from, and in which groups.
+
+    Attributes
+    ----------
+    windows
+        The windows, in the order in which they are best read.
+    arrays
+        The arrays.
+    max_bytes
+        Memory that carrying out the plan may take, as far as one window allows.
+    tile_stops
+        For a list of windows: one past the last window of each tile.
+    """
+
+    windows: WindowGrid | WindowList
+    arrays: tuple[Sampled, ...]
+    max_bytes: int
+    tile_stops: tuple[int, ...] = ()
+
+    @property
+    def patch_bytes(self) -> int:
+        """Bytes of one patch of all arrays."""
+        return sum(array.patch_bytes for array in self.arrays)
+
+    @property
+    def read_bytes(self) -> int:
+        """Decoded bytes that one task should read."""
+        return max(1, int(self.max_bytes * _READ_SHARE))
+
+    @property
+    def group_size(self) -> int:
+        """Patches that one task should make."""
+        return max(1, int(self.max_bytes * _GROUP_SHARE) // max(self.patch_bytes, 1))
+
+    def groups(self) -> Iterator[Group]:
+        """Yield all groups, in the order of the windows."""
+        windows = self.windows
+        runs = (
+            _grid_runs(windows, self.group_size)
+            if isinstance(windows, WindowGrid)
+            else _list_runs(self.tile_stops, self.group_size)
+        )
+        for number, (tile, first, stop, places) in enumerate(runs):
+            yield Group(number=number, tile=tile, first=first, stop=stop, places=places)
+
+    def starts(self, array: int, group: Group) -> tuple[IntArray, ...]:
+        """Return where the group's windows start, for each axis of an array.
+
+        For a grid: along each axis, a window for each of `Group.places`. For a list: each window.
+        An axis that patches hold whole has one start.
+        """
+        tracks = self.arrays[array].tracks
+        whole = np.zeros(1, np.intp)
+        if isinstance(self.windows, WindowGrid):
+            axes = self.windows.axes
+            return tuple(
+                whole
+                if t.window is None
+                else t.starts(axes[t.window].starts(group.places[t.window]))
+                for t in tracks
+            )
+        origins = self.windows.origins[group.first : group.stop]
+        return tuple(whole if t.window is None else t.starts(origins[:, t.window]) for t in tracks)
+
+
+def plan_patches(
+    windows: WindowGrid | WindowList, arrays: Sequence[Sampled], *, max_bytes: int
+) -> PatchPlan:
+    """Plan patches so that each chunk is decoded once, within a bound of memory.
+
+    A chunk that several windows share waits in memory until the last of them is cut. Windows are
+    taken layer by layer along the first axis, so what waits is a layer of chunks. Where a layer of
+    the whole array would be too much, windows are renumbered tile by tile, each tile as wide as
+    memory allows and as long as the first axis; only chunks on the borders of tiles are then
+    decoded twice.
+
+    Parameters
+    ----------
+    windows
+        A grid, or a list in any order.
+    arrays
+        What patches are cut from.
+    max_bytes
+        Memory that may be used, in bytes.
+    """
+    if isinstance(windows, WindowGrid):
+        grid = replace(windows, tile=_tile(windows, arrays, max_bytes * _FRONT_SHARE))
+        return PatchPlan(windows=grid, arrays=tuple(arrays), max_bytes=max_bytes)
+    return _plan_list(windows, tuple(arrays), max_bytes)
+
+
+# Tiles of a grid
+
+
+def _tile(grid: WindowGrid, arrays: Sequence[Sampled], limit: float) -> tuple[int, ...]:
+    """Return the widest tile whose layer of waiting chunks stays within a limit."""
+    tile = list(grid.counts)
+    sweep = next((axis for axis, n in enumerate(tile) if n > 1), 0)
+    while _front_bytes(grid, arrays, tile, sweep) > limit:
+        extents = [
+            (axis.size + (n - 1) * axis.stride if n > 1 and k != sweep else 0, k)
+            for k, (axis, n) in enumerate(zip(grid.axes, tile, strict=True))
+        ]
+        extent, widest = max(extents)
+        if not extent:
+            break
+        tile[widest] = -(-tile[widest] // 2)
+    return tuple(tile)
+
+
+def _front_bytes(
+    grid: WindowGrid, arrays: Sequence[Sampled], tile: Sequence[int], sweep: int
+) -> float:
+    """Return the bytes of the chunks that wait while a tile is swept along one axis."""
+    total = 0.0
+    for array in arrays:
+        if array.held:
+            continue
+        pixels = 1.0
+        for track in array.tracks:
+            chunk = track.cuts.largest
+            if track.window is None:
+                pixels *= track.cuts.stop
+            elif track.window == sweep:
+                # Chunks that a window may touch, but for the layer that is being read.
+                pixels *= chunk * ((track.size + chunk - 2) // chunk)
+            else:
+                axis = grid.axes[track.window]
+                extent = track.size + track.ratio * axis.stride * (tile[track.window] - 1)
+                pixels *= min(extent + chunk, track.cuts.stop)
+        total += pixels * array.itemsize
+    return total
+
+
+def _grid_runs(grid: WindowGrid, limit: int) -> Iterator[tuple[int, int, int, tuple[range, ...]]]:
+    """Yield groups of up to ``limit`` windows, each a box of the grid and a run of numbers."""
+    tiles = [
+        [range(first, min(first + n, count)) for first in range(0, count, n)]
+        for n, count in zip(grid.tile, grid.counts, strict=True)
+    ]
+    first = 0
+    for number, tile in enumerate(itertools.product(*tiles)):
+        for box in _boxes(tile, limit):
+            stop = first + math.prod(len(places) for places in box)
+            yield number, first, stop, box
+            first = stop
+
+
+def _boxes(tile: Sequence[range], limit: int) -> Iterator[tuple[range, ...]]:
+    """Cut a box into boxes of up to ``limit`` places that follow each other in the order of C."""
+    size = [1] * len(tile)
+    for axis in reversed(range(len(tile))):
+        room = max(limit // math.prod(size), 1)
+        # As even as can be: 19 at up to 10 are 10 and 9.
+        pieces = -(-len(tile[axis]) // room)
+        size[axis] = -(-len(tile[axis]) // max(pieces, 1))
+        if pieces > 1:
+            break
+    cut = [
+        [places[i : i + n] for i in range(0, len(places), n)]
+        for places, n in zip(tile, size, strict=True)
+    ]
+    yield from itertools.product(*cut)
+
+
+# Lists of windows
+
+
+def _list_runs(
+    stops: Sequence[int], limit: int
+) -> Iterator[tuple[int, int, int, tuple[range, ...]]]:
+    """Yield groups of up to ``limit`` windows of one tile."""
+    first = 0
+    for tile, stop in enumerate(stops):
+        pieces = -(-(stop - first) // limit)
+        size = -(-(stop - first) // max(pieces, 1))
+        for start in range(first, stop, max(size, 1)):
+            yield tile, start, min(start + size, stop), ()
+        first = stop
+
+
+def _plan_list(windows: WindowList, arrays: tuple[Sampled, ...], max_bytes: int) -> PatchPlan:
+    origins = windows.origins
+    lead = max(arrays, key=lambda array: 0 if array.held else array.patch_bytes)
+    chunks = _first_chunks(lead, origins)
+    cells = np.zeros(len(origins), np.intp)
+    if _most_bytes(arrays, len(origins)) > max_bytes * _FRONT_SHARE:
+        cells = _cells(windows, arrays, max_bytes * _FRONT_SHARE)
+    order = np.lexsort((*origins.T[::-1], *chunks.T[::-1], cells))
+    cells = cells[order]
+    changes = np.flatnonzero(cells[1:] != cells[:-1]) + 1
+    stops = (*changes.tolist(), len(origins)) if len(origins) else ()
+    return PatchPlan(
+        windows=replace(windows, origins=origins[order]),
+        arrays=arrays,
+        max_bytes=max_bytes,
+        tile_stops=tuple(stops),
+    )
+
+
+def _first_chunks(array: Sampled, origins: IntArray) -> IntArray:
+    """Return the chunk in which each window starts: shape (windows, axes of the windows)."""
+    chunks = np.zeros(origins.shape, np.intp)
+    for track in array.tracks:
+        if track.window is not None:
+            starts = track.starts(origins[:, track.window])
+            inside = np.clip(starts, track.cuts.start, track.cuts.stop - 1)
+            chunks[:, track.window] = track.cuts.numbers(inside)
+    return chunks
+
+
+def _most_bytes(arrays: Sequence[Sampled], count: int) -> int:
+    """Return no less than the bytes of the chunks that ``count`` windows can touch."""
+    total = 0
+    for array in arrays:
+        if array.held:
+            continue
+        whole = math.prod(track.cuts.stop for track in array.tracks)
+        touched = math.prod(
+            min(track.cuts.stop, _chunks_of(track) * track.cuts.largest) for track in array.tracks
+        )
+        total += array.itemsize * min(whole, count * touched)
+    return total
+
+
+def _chunks_of(track: Track) -> int:
+    """Return the number of chunks that one window can touch along an axis."""
+    return (track.size + track.cuts.largest - 2) // track.cuts.largest + 1
+
+
+def _cells(windows: WindowList, arrays: Sequence[Sampled], limit: float) -> IntArray:
+    """Return the number of the tile in which each window starts."""
+    # The tile that a grid of windows side by side would get serves drawn ones as well.
+    axes = tuple(
+        AxisWindows(length=length, size=size, stride=size, edge="pad")
+        for length, size in zip(windows.lengths, windows.size, strict=True)
+    )
+    grid = WindowGrid(axes=axes)
+    tile = _tile(grid, arrays, limit)
+    width = [n * axis.stride for n, axis in zip(tile, axes, strict=True)]
+    cells = np.zeros(len(windows), np.intp)
+    for axis, (n, length) in enumerate(zip(width, windows.lengths, strict=True)):
+        cells = cells * -(-length // n) + windows.origins[:, axis] // n
+    return cells
