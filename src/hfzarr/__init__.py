@@ -20,11 +20,15 @@ from hfzarr.errors import (
     UnnamedDimensionsError,
     UnsupportedError,
 )
-from hfzarr.faces.accessor import DatasetAccessor, TreeAccessor
+from hfzarr.faces.accessor import DatasetAccessor
+from hfzarr.faces.batches import Batches
+from hfzarr.faces.stitch import stitch
+from hfzarr.faces.tree_accessor import TreeAccessor
 from hfzarr.model.report import Diagnosis, Finding
 
 __all__ = [
     "AmbiguousTargetError",
+    "Batches",
     "DatasetAccessor",
     "Diagnosis",
     "Finding",
@@ -40,6 +44,7 @@ __all__ = [
     "UnnamedDimensionsError",
     "UnsupportedError",
     "__version__",
+    "stitch",
 ]
 
 __version__ = "0.1.0.dev0"

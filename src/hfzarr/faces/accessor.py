@@ -1,29 +1,38 @@
-"""``.hfzarr`` on Dataset and DataTree."""
+"""``.hfzarr`` on Dataset."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import xarray as xr
 
 from hfzarr.errors import TargetError
-from hfzarr.faces.alignment import reference
-from hfzarr.faces.images import PYRAMID_KEY, Pyramid
-from hfzarr.faces.patches import patch_dataset, patch_set
-from hfzarr.faces.windowing import Lengths, Units, memory_bytes, window_grid, window_size
+from hfzarr.faces.batches import Batches, Kind
+from hfzarr.faces.patches import stream_patches
+from hfzarr.faces.sampling import (
+    choose_windows,
+    cut_batches,
+    cut_patches,
+    dataset_members,
+    drawn_windows,
+    grid_patches,
+)
+from hfzarr.faces.windowing import Lengths, Units
 from hfzarr.model.report import Diagnosis
 from hfzarr.plan.windows import Edge
 
 if TYPE_CHECKING:
-    from xarray import Dataset, DataTree
+    from xarray import Dataset
 
-__all__ = ["DatasetAccessor", "TreeAccessor"]
+__all__ = ["BATCHES_MEMORY", "MAX_MEMORY", "DatasetAccessor", "diagnosis_of"]
 
 #: Where the diagnosis is kept: it travels with the object and is never written to a file.
 DIAGNOSIS_KEY = "hfzarr_diagnosis"
 #: What patches may hold in memory unless they are told otherwise.
 MAX_MEMORY = "256 MiB"
+#: The same for batches, which shuffle within what they hold.
+BATCHES_MEMORY = "1 GiB"
 
 
 @xr.register_dataset_accessor("hfzarr")  # type: ignore[no-untyped-call]
@@ -50,7 +59,7 @@ class DatasetAccessor:
         >>> xr.open_dataset(memory, engine="hfzarr", group="a").hfzarr.diagnose().ok
         True
         """
-        return _diagnosis(self._dataset.encoding)
+        return diagnosis_of(self._dataset.encoding)
 
     def patches(
         self,
@@ -117,13 +126,198 @@ class DatasetAccessor:
         >>> patches.image[2].values.tolist()
         [[3, 4], [8, 9]]
         """
-        dataset = _at_level(self._dataset, level)
-        found = window_size(dataset, size, units)
-        windows = window_grid(
-            dataset, found, stride=stride, overlap=overlap, edge=edge, units=units
+        members = dataset_members(self._dataset, size, units, level)
+        return grid_patches(
+            members, stride, overlap, edge, units, pad_value=pad_value, max_memory=max_memory
         )
-        patches = patch_set([reference(dataset, found)], windows, list(found), pad_value=pad_value)
-        return patch_dataset(patches, max_bytes=memory_bytes(max_memory))
+
+    def random_patches(
+        self,
+        n: int,
+        size: Mapping[Any, Any],
+        seed: Any = None,
+        *,
+        where: Any = None,
+        min_foreground: float = 0.1,
+        units: Units = "px",
+        level: int | str | None = None,
+        max_memory: int | str = MAX_MEMORY,
+    ) -> Dataset:
+        """Return windows at drawn places as patches along a leading dimension, lazily.
+
+        Parameters
+        ----------
+        n
+            How many to draw, with replacement.
+        size
+            Length of a window along each dimension that it has; others stay whole.
+        seed
+            Anything that `numpy.random.default_rng` takes; the same seed draws the same windows.
+        where
+            The foreground: a mask or labels (what is not 0) as a DataArray, at any resolution, as
+            coordinates tell where it lies; or a function of the Dataset that returns one. It is
+            read at once. Every window inside the Dataset with enough foreground is as likely.
+        min_foreground
+            Which part of a window is enough.
+        units, level, max_memory
+            As for `patches`.
+
+        Returns
+        -------
+        xarray.Dataset
+            Like that of `patches`. Patches come in the order in which they are best read; take
+            them in another one with ``.isel(patch=...)``, or shuffled from `batches`.
+
+        Raises
+        ------
+        TargetError
+            A length or the mask does not fit, or no window has enough foreground.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> image = xr.DataArray(np.arange(64).reshape(8, 8), dims=("y", "x"))
+        >>> ds = xr.Dataset({"image": image})
+        >>> patches = ds.hfzarr.random_patches(
+        ...     3, {"y": 2, "x": 2}, seed=0, where=image >= 48, min_foreground=1.0
+        ... )
+        >>> patches.y_start.values.tolist(), bool((patches.image >= 48).all())
+        ([6, 6, 6], True)
+        """
+        members = dataset_members(self._dataset, size, units, level)
+        windows = drawn_windows(
+            members[0], n, seed=seed, where=where, min_foreground=min_foreground
+        )
+        return cut_patches(members, windows, pad_value=0, max_memory=max_memory)
+
+    def batches(
+        self,
+        batch_size: int,
+        size: Mapping[Any, Any],
+        *,
+        stride: Lengths | None = None,
+        overlap: Lengths | None = None,
+        edge: Edge = "drop",
+        units: Units = "px",
+        level: int | str | None = None,
+        pad_value: Any = 0,
+        n: int | None = None,
+        where: Any = None,
+        min_foreground: float = 0.1,
+        shuffle: bool = True,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+        prefetch: int = 2,
+        to: Kind = "numpy",
+        transform: Callable[[Any], Any] | None = None,
+        max_memory: int | str = BATCHES_MEMORY,
+    ) -> Batches:
+        """Return patches as a stream of batches for training, one epoch each time it is iterated.
+
+        Every window comes once in an epoch, in an order that depends on `seed` and the epoch
+        alone. It is local to shards: windows of a few shards, which are drawn, are shuffled
+        together, so that a chunk is decoded about once an epoch.
+
+        Parameters
+        ----------
+        batch_size
+            Patches in a batch.
+        size, stride, overlap, edge, units, level, pad_value
+            Which windows, as for `patches`.
+        n, where, min_foreground
+            With `n`, that many windows drawn with `seed` as for `random_patches`, in the place of
+            all windows; the same ones in every epoch.
+        shuffle
+            Whether to shuffle; otherwise windows come shard by shard.
+        seed
+            What the order depends on.
+        rank, world_size
+            Which of how many processes this is: each gets its own windows, and as many batches.
+        drop_last
+            Whether to leave out what fills no whole batch on every rank. Otherwise every window
+            comes, and batches differ in size by at most one.
+        prefetch
+            Batches made ahead on a thread; 0 for none.
+        to
+            ``"numpy"``: dicts of arrays by variable, with ``"patch"`` and ``"start"`` beside
+            them; ``"torch"``: the same as tensors, from an ``IterableDataset`` that a
+            ``DataLoader(batches, batch_size=None, num_workers=...)`` takes; ``"xarray"``:
+            Datasets like that of `patches`.
+        transform
+            Called with each batch; what it returns is the batch.
+        max_memory
+            Bytes, or text such as ``"512 MB"``, that each process that reads may hold.
+
+        Returns
+        -------
+        Batches
+            With ``len()``, ``set_epoch``, ``state_dict`` and ``load_state_dict``.
+
+        Raises
+        ------
+        TargetError
+            An option is out of its range, or memory is too small for the batches.
+        MissingDependencyError
+            Tensors are wanted and torch is not installed.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> ds = xr.Dataset({"image": (("y", "x"), np.arange(16).reshape(4, 4))})
+        >>> batches = ds.hfzarr.batches(2, {"y": 2, "x": 2}, seed=1)
+        >>> [batch["image"].shape for batch in batches]
+        [(2, 2, 2), (2, 2, 2)]
+        """
+        members = dataset_members(self._dataset, size, units, level)
+        windows = choose_windows(
+            members[0], stride, overlap, edge, units, n, where, min_foreground, seed
+        )
+        return cut_batches(
+            members,
+            windows,
+            batch_size,
+            pad_value=pad_value,
+            shuffle=shuffle,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+            drop_last=drop_last,
+            prefetch=prefetch,
+            max_memory=max_memory,
+            to=to,
+            transform=transform,
+        )
+
+    def stream(self, *, ahead: int | None = None) -> Iterator[Dataset]:
+        """Iterate over patches in memory, group by group, without dask.
+
+        For a Dataset that `patches` or `random_patches` returned, as it was returned.
+
+        Parameters
+        ----------
+        ahead
+            Groups under way while one is used; by default one more than there are threads.
+
+        Yields
+        ------
+        xarray.Dataset
+            Some of the patches, in order.
+
+        Raises
+        ------
+        TargetError
+            This is no such Dataset, or patches were selected from it.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> ds = xr.Dataset({"image": (("x",), np.arange(6))})
+        >>> [group.image.values.tolist() for group in ds.hfzarr.patches({"x": 3}).hfzarr.stream()]
+        [[[0, 1, 2], [3, 4, 5]]]
+        """
+        return stream_patches(self._dataset, ahead=ahead)
 
     def chunk(self, by: Literal["inner", "shard"] = "inner") -> Dataset:
         """Return the Dataset with dask chunks that follow its store.
@@ -151,25 +345,6 @@ class DatasetAccessor:
         return dataset._replace({**dataset._variables, **chunked})
 
 
-def _at_level(dataset: Dataset, level: int | str | None) -> Dataset:
-    """Return another level of the image that a Dataset is a level of."""
-    if level is None:
-        return dataset
-    pyramid = dataset.encoding.get(PYRAMID_KEY)
-    if not isinstance(pyramid, Pyramid):
-        raise TargetError(
-            "level= is for a Dataset as engine='hfzarr' opens an image: open the level that you "
-            "want, or cut patches from the tree"
-        )
-    own = pyramid.level(dataset.attrs.get("level", 0))
-    if dict(own.sizes) != dict(dataset.sizes) or set(own.data_vars) != set(dataset.data_vars):
-        raise TargetError(
-            f"level= would lose what was selected: the level has {dict(own.sizes)}, the Dataset "
-            f"{dict(dataset.sizes)}. Open the other level and select there"
-        )
-    return pyramid.level(level)
-
-
 def _chunks(variable: xr.Variable, by: str) -> dict[Hashable, int]:
     """Return the chunk lengths by dim; where dims were added or dropped, what is still known."""
     preferred: dict[Hashable, int] = dict(variable.encoding.get("preferred_chunks", {}))
@@ -179,29 +354,14 @@ def _chunks(variable: xr.Variable, by: str) -> dict[Hashable, int]:
     return {dim: n for dim, n in preferred.items() if dim in variable.dims}
 
 
-@xr.register_datatree_accessor("hfzarr")  # type: ignore[no-untyped-call]
-class TreeAccessor:
-    """What hfzarr adds to a DataTree."""
+def diagnosis_of(encoding: Any) -> Diagnosis:
+    """Return the diagnosis that travels with a Dataset or a tree.
 
-    def __init__(self, tree: DataTree) -> None:
-        self._tree = tree
-
-    def diagnose(self) -> Diagnosis:
-        """Return what the store turned out to be, and every departure from its specification.
-
-        Raises
-        ------
-        TargetError
-            The tree was not opened with ``engine="hfzarr"``.
-        """
-        return _diagnosis(self._tree.encoding)
-
-    def chunk(self, by: Literal["inner", "shard"] = "inner") -> DataTree:
-        """Return the tree with dask chunks that follow its store; see `DatasetAccessor.chunk`."""
-        return xr.map_over_datasets(lambda node: DatasetAccessor(node).chunk(by), self._tree)
-
-
-def _diagnosis(encoding: Any) -> Diagnosis:
+    Raises
+    ------
+    TargetError
+        There is none.
+    """
     found = encoding.get(DIAGNOSIS_KEY)
     if isinstance(found, Diagnosis):
         return found

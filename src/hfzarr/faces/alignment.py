@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Literal
 
-import xarray as xr
-
 from hfzarr.errors import NodeNotFoundError, TargetError
 from hfzarr.faces.patches import Member, Shift
 from hfzarr.faces.windowing import spacing_along
@@ -15,13 +13,24 @@ from hfzarr.model.spacing import Spacing
 if TYPE_CHECKING:
     from xarray import Dataset, DataTree
 
-__all__ = ["Context", "aligned", "label_level", "level_names", "named_level", "reference"]
+__all__ = [
+    "Context",
+    "aligned",
+    "label_level",
+    "label_mask",
+    "label_names",
+    "level_names",
+    "named_level",
+    "reference",
+]
 
 #: What a window shows of a coarser level: the same region, or as many pixels around its centre.
 Context = Literal["same", "wide"]
 
 # Pyramids are made by whole factors; what differs by less was lost to rounding.
 _EXACT = 6
+#: A mask is read whole before windows are drawn.
+_MASK_PIXELS = 2**24
 
 
 def reference(dataset: Dataset, size: dict[Hashable, int]) -> Member:
@@ -122,13 +131,31 @@ def label_level(tree: DataTree, name: str, base: Member) -> Dataset:
     NodeNotFoundError
         The image has no such labels.
     """
+    node = _label_node(tree, name)
+    levels = [node.children[level].to_dataset() for level in level_names(node)]
+    return min(levels, key=lambda level: _difference(base, level))
+
+
+def label_mask(tree: DataTree, name: str) -> Dataset:
+    """Return the finest level of a label image that is quickly read whole.
+
+    Raises
+    ------
+    NodeNotFoundError
+        The image has no such labels.
+    """
+    node = _label_node(tree, name)
+    levels = [node.children[level].to_dataset() for level in level_names(node)]
+    small = [one for one in levels if max(v.size for v in one.data_vars.values()) <= _MASK_PIXELS]
+    return small[0] if small else levels[-1]
+
+
+def _label_node(tree: DataTree, name: str) -> DataTree:
     labels = tree.children.get("labels")
     known = [] if labels is None else list(labels.children)
     if labels is None or name not in known:
         raise NodeNotFoundError(f"node {tree.path!r} has no labels {name!r}; it has {known}")
-    node = labels.children[name]
-    levels = [node.children[level].to_dataset() for level in level_names(node)]
-    return min(levels, key=lambda level: _difference(base, level))
+    return labels.children[name]
 
 
 def _difference(base: Member, dataset: Dataset) -> float:
@@ -191,26 +218,6 @@ def _check_units(one: Dataset, other: Dataset, dim: Hashable) -> None:
         )
 
 
-def tree_members(
-    tree: DataTree,
-    base: Member,
-    *,
-    levels: Sequence[str],
-    labels: Sequence[str],
-    context: Context,
-) -> list[Member]:
-    """Return coarser levels and label images of an image under the windows of one level."""
-    members = [
-        aligned(base, tree.children[name].to_dataset(), name, context=context, rename=False)
-        for name in levels
-    ]
-    members += [
-        aligned(base, label_level(tree, name, base), name, context="same", rename=True)
-        for name in labels
-    ]
-    return members
-
-
 def label_names(tree: DataTree, labels: Sequence[str] | str | bool) -> list[str]:
     """Return the names of label images: those given, or all for True."""
     if labels is True:
@@ -219,8 +226,3 @@ def label_names(tree: DataTree, labels: Sequence[str] | str | bool) -> list[str]
     if labels is False:
         return []
     return [labels] if isinstance(labels, str) else list(labels)
-
-
-def dataset_of(tree: DataTree, level: str) -> xr.Dataset:
-    """Return a level as a Dataset."""
-    return tree.children[level].to_dataset()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +19,21 @@ from hfzarr.plan.axis import IntArray
 from hfzarr.plan.patches import Sampled, Track, plan_patches
 from hfzarr.plan.windows import AxisWindows, WindowGrid, WindowList
 from hfzarr.run.hold import PatchArrays
-from hfzarr.run.tasks import PatchJob
+from hfzarr.run.tasks import PatchJob, run_threaded
 
 if TYPE_CHECKING:
     from xarray import Dataset
 
-__all__ = ["Member", "PatchSet", "Shift", "patch_dataset", "patch_set"]
+__all__ = [
+    "Member",
+    "PatchSet",
+    "Shift",
+    "label_patches",
+    "patch_dataset",
+    "patch_job",
+    "patch_set",
+    "stream_patches",
+]
 
 PATCH = "patch"
 #: Where a Dataset of patches keeps how it is made: it travels with it, and is never written.
@@ -123,6 +133,11 @@ def patch_set(
     variables = [member.dataset.variables[name] for member, name in sources]
     regions = [region_of(variable) for variable in variables]
     names = tuple(str(member.names.get(name, name)) for member, name in sources)
+    unknown = (
+        [name for name in pad_value if name not in names] if isinstance(pad_value, Mapping) else []
+    )
+    if unknown:
+        raise TargetError(f"pad_value names {unknown}; what is cut is {list(names)}")
     arrays = PatchArrays(
         windows=windows,
         names=names,
@@ -168,6 +183,31 @@ def patch_dataset(patches: PatchSet, *, max_bytes: int) -> Dataset:
     result = xr.Dataset(data, coords=coords, attrs=_attrs(patches))
     result.encoding[PLAN_KEY] = (patches, job)
     return result
+
+
+def stream_patches(dataset: Dataset, *, ahead: int | None = None) -> Iterator[Dataset]:
+    """Yield the groups of a Dataset of patches, in memory and in order.
+
+    Raises
+    ------
+    TargetError
+        The Dataset is not one of patches, as it was made.
+    """
+    made = dataset.encoding.get(PLAN_KEY)
+    if made is None or dataset.sizes.get(PATCH) != len(made[1].plan.windows):
+        raise TargetError(
+            "wanted a Dataset as patches() or random_patches() returned it; compute a selection "
+            "of one instead"
+        )
+    return _streamed(*made, ahead=ahead)
+
+
+def _streamed(patches: PatchSet, job: PatchJob, *, ahead: int | None) -> Iterator[Dataset]:
+    ordered = replace(patches, windows=job.plan.windows)
+    for group, arrays in run_threaded(job, ahead=ahead):
+        numbers = np.arange(group.first, group.stop)
+        values = dict(zip(patches.arrays.names, arrays, strict=True))
+        yield label_patches(ordered, numbers, values)
 
 
 def patch_job(patches: PatchSet, *, max_bytes: int) -> PatchJob:
@@ -225,20 +265,24 @@ def _sampled(variable: Variable, member: Member, dims: Sequence[Hashable]) -> Sa
 
 
 def _pad_value(given: Any, name: str, variable: Variable) -> Any:
+    """Return what lies outside a variable, as a value of its data type."""
     value = given.get(name, 0) if isinstance(given, Mapping) else given
     dtype = variable.dtype
-    if dtype.kind in "mM" and value == 0:
+    plain = isinstance(value, (int, float)) and value == 0
+    if plain and dtype.kind in "mM":
         return np.array("NaT", dtype)
-    if dtype.kind in "SUOT" and value == 0:
-        return b"" if dtype.kind == "S" else ""
+    if plain and dtype.kind in "SUOTV":
+        return np.zeros((), dtype)[()] if dtype.kind != "O" else ""
     try:
-        fitting = np.asarray(value).astype(dtype)
-        same = bool(fitting == value) or value != value
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            fitting = np.asarray(value).astype(dtype)[()]
+        same = bool(fitting == value) or bool(value != value and fitting != fitting)
     except (TypeError, ValueError, OverflowError):
         same = False
-    if not same or (value != value and dtype.kind not in "fcmM"):
+    if not same:
         raise TargetError(f"pad_value {value!r} cannot be a value of {name!r}, which is {dtype}")
-    return value
+    return fitting
 
 
 def _patch_dims(member: Member, variable: Variable) -> tuple[Hashable, ...]:

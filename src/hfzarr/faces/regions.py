@@ -13,7 +13,7 @@ from xarray.core import indexing
 
 from hfzarr.faces.variables import StoredArray
 from hfzarr.plan.cuts import Cuts
-from hfzarr.plan.reads import Box
+from hfzarr.plan.tasks import Box
 from hfzarr.run.pool import for_each
 from hfzarr.run.read import ArrayReader
 

@@ -36,6 +36,11 @@ class Spacing:
     origin: Any
     step: Any
 
+    @property
+    def timed(self) -> bool:
+        """Whether the step is one of time, not a plain number."""
+        return isinstance(self.step, np.timedelta64)
+
     def place(self, value: Any) -> float:
         """Return where a value lies, in steps from point 0; between two points it is fractional.
 
@@ -102,12 +107,24 @@ def _float_spacing(values: npt.NDArray[Any]) -> Spacing | None:
     step = (float(points[-1]) - origin) / (len(points) - 1)
     if step == 0 or not math.isfinite(step):
         return None
-    ulp = float(np.spacing(np.abs(values).max()))
+    ulp = _ulp(values)
     allowed = max(_OF_STEP * abs(step), min(_OF_ULP * ulp, _AT_MOST * abs(step)))
     off = np.abs(points - (origin + step * np.arange(len(points))))
     if off.max() > allowed:
         return None
-    return Spacing(origin=origin, step=_rounded(step, ulp / (len(points) - 1)))
+    if off.any():
+        step = _rounded(step, ulp / (len(points) - 1))
+    return Spacing(origin=origin, step=step)
+
+
+def _ulp(values: npt.NDArray[Any]) -> float:
+    """Return the unit in the last place of the largest value, in the precision it came from."""
+    largest = np.abs(values).max()
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32)
+    # Decoding may have widened what was stored as float32.
+    widened = values.dtype.itemsize > 4 and np.array_equal(narrow, values)
+    return float(np.spacing(np.float32(largest) if widened else largest))
 
 
 def _rounded(step: float, within: float) -> float:

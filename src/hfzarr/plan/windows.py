@@ -72,12 +72,14 @@ class AxisWindows:
         """Number of windows.
 
         With length n, size s and stride t: ``(n - s) // t + 1`` for ``"drop"``, and
-        ``ceil((n - s) / t) + 1``, at least 1, for the others.
+        ``ceil((n - s) / t) + 1``, at least 1, for the others; but a padded window starts in the
+        array, so there are no more than ``ceil(n / t)`` of them.
         """
         beyond = self.length - self.size
         if self.edge == "drop":
             return beyond // self.stride + 1
-        return max(0, -(-beyond // self.stride)) + 1
+        count = max(0, -(-beyond // self.stride)) + 1
+        return min(count, -(-self.length // self.stride)) if self.edge == "pad" else count
 
     @property
     def left_out(self) -> int:

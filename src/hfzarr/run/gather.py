@@ -87,7 +87,7 @@ def gather_grid(
     ]
     for combination in itertools.product(*pieces):
         _copy(layout, combination, blocks, out, len(counts))
-    return out.reshape(-1, *layout.size)
+    return out.reshape(math.prod(counts), *layout.size)
 
 
 def gather_list(layout: Layout, starts: Sequence[IntArray], count: int, blocks: Blocks) -> AnyArray:

@@ -6,20 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from hfzarr.plan.reads import Read, tasks
-from hfzarr.run.tasks import PatchJob, Region, cut_of
+from hfzarr.plan.tasks import tasks
+from hfzarr.run.tasks import Cut, PatchJob, cut_of, shared_blocks
 
 if TYPE_CHECKING:
     import dask.array as da
-
-    from hfzarr.plan.reads import Box
 
 __all__ = ["patch_arrays"]
 
 
 def patch_arrays(job: PatchJob, name: str, chunked: Mapping[int, da.Array]) -> list[da.Array]:
     """Return the patches of each array, lazily: shape ``(windows, *patch)``, a chunk to a group.
+
+    Tasks of one process share what they decode; see `hfzarr.run.share`. That is not told by edges
+    of the graph, as dask would then decode far ahead of what it cuts, and hold it all.
 
     Parameters
     ----------
@@ -33,29 +35,24 @@ def patch_arrays(job: PatchJob, name: str, chunked: Mapping[int, da.Array]) -> l
     import dask.array as da
     from dask.highlevelgraph import HighLevelGraph
 
-    graphs: list[dict[Any, Any]] = [{} for _ in job.regions]
+    sources = shared_blocks(job)
+    graphs: list[dict[Any, Any]] = [{} for _ in sources]
     groups: list[int] = []
     for task in tasks(job.plan):
-        number, graph = task.array, graphs[task.array]
-        source = f"{name}-{number}-source"
-        if isinstance(task, Read):
-            graph[f"{name}-{number}-read", task.number] = (_read, source, list(task.boxes))
-            continue
-        if number == 0:
-            groups.append(task.group.stop - task.group.first)
+        number = task.array
+        key = (f"{name}-{number}", task.group.number, *[0] * len(task.cuts))
+        cut = cut_of(job, task)
         if number in chunked:
-            parts: Any = [[(chunked[number].name, *block) for block in task.blocks]]
-        elif task.reads:
-            parts = [(f"{name}-{number}-read", read) for read in task.reads]
+            blocks = [(chunked[number].name, *block) for block in task.blocks]
+            graphs[number][key] = (_cut_out, cut, blocks)
         else:
-            parts = [(_whole, source)] if task.blocks else []
-        size = job.plan.arrays[number].tracks
-        key = (f"{name}-{number}", task.group.number, *[0] * len(size))
-        graph[key] = (cut_of(job, task), parts)
+            graphs[number][key] = (cut, f"{name}-{number}-source")
+        if number == 0:
+            groups.append(cut.count)
     results = []
-    for number, graph in enumerate(graphs):
+    for number, (graph, source) in enumerate(zip(graphs, sources, strict=True)):
         if number not in chunked:
-            graph[f"{name}-{number}-source"] = job.regions[number]
+            graph[f"{name}-{number}-source"] = source
         dependencies: Any = [chunked[number]] if number in chunked else []
         layers = HighLevelGraph.from_collections(f"{name}-{number}", graph, dependencies)
         shape = [track.size for track in job.plan.arrays[number].tracks]
@@ -66,13 +63,5 @@ def patch_arrays(job: PatchJob, name: str, chunked: Mapping[int, da.Array]) -> l
     return results
 
 
-def _read(region: Region, boxes: Sequence[Sequence[Sequence[int]]]) -> Any:
-    return region.read_boxes([_box(box) for box in boxes])
-
-
-def _box(box: Sequence[Sequence[int]]) -> Box:
-    return tuple((start, stop) for start, stop in box)
-
-
-def _whole(region: Region) -> Any:
-    return region.read_boxes([()])
+def _cut_out(cut: Cut, blocks: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    return cut.out_of(blocks)

@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from hfzarr.plan.axis import IntArray
 from hfzarr.plan.patches import Sampled
-from hfzarr.plan.reads import chunks_under
+from hfzarr.plan.tasks import chunks_under
 from hfzarr.plan.windows import Windows
 from hfzarr.run.gather import Blocks, Layout, gather_list
-from hfzarr.run.tasks import Region
+from hfzarr.run.share import Region
 
 __all__ = ["HeldPatches", "PatchArrays"]
 
@@ -45,6 +45,11 @@ class PatchArrays:
     regions: tuple[Region, ...]
     dtypes: tuple[np.dtype[Any], ...]
     pads: tuple[Any, ...]
+
+    @property
+    def patch_bytes(self) -> int:
+        """Bytes of one patch of all arrays."""
+        return sum(array.patch_bytes for array in self.arrays)
 
     def held_bytes(self, numbers: IntArray) -> int:
         """Return the bytes that `hold` would decode, without reading."""

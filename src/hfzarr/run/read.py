@@ -16,7 +16,7 @@ from hfzarr.model.array import ArrayMeta
 from hfzarr.model.codecs import CodecChain, fast_chain
 from hfzarr.plan.axis import AxisRun, Indexer, normalize
 from hfzarr.plan.grid import ChunksPlan, plan_grid, plan_points
-from hfzarr.plan.reads import Box
+from hfzarr.plan.tasks import Box
 from hfzarr.run.job import IndexCache, Job, Plan, advance
 from hfzarr.run.pool import for_each
 from hfzarr.store.source import Source

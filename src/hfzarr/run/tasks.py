@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hfzarr.plan.patches import Group, PatchPlan
-from hfzarr.plan.reads import Box, Gather, Read, tasks
+from hfzarr.plan.tasks import Box, Gather, tasks
 from hfzarr.plan.windows import WindowGrid
 from hfzarr.run.gather import Layout, gather_grid, gather_list
 from hfzarr.run.pool import workers
+from hfzarr.run.share import Region, SharedBlocks
 
-__all__ = ["Cut", "PatchJob", "Region", "cut_of", "run_serial", "run_threaded"]
+__all__ = ["Cut", "PatchJob", "cut_of", "run_serial", "run_threaded", "shared_blocks"]
 
 AnyArray = npt.NDArray[Any]
 #: The patches of one group, an array for each of the plan's.
 GroupResult = tuple[Group, list[AnyArray]]
-
-
-class Region(Protocol):
-    """An array of which boxes can be read, from many threads at once."""
-
-    def read_boxes(self, boxes: Sequence[Box]) -> list[AnyArray]:
-        """Return the pixels of each box."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -41,7 +34,7 @@ class PatchJob:
     plan
         What to read and to cut.
     regions
-        Where each of the plan's arrays is read; what is there already is read in no time.
+        Where each of the plan's arrays is read.
     dtypes
         Data type of each array.
     pads
@@ -56,7 +49,7 @@ class PatchJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Cut:
-    """Cuts the patches of one group out of one array's blocks: a task without what it depends on.
+    """One task: cuts the patches of one group out of one array's blocks.
 
     Attributes
     ----------
@@ -68,32 +61,47 @@ class Cut:
         For a grid, windows along each axis of it.
     count
         Number of windows.
+    group
+        Number of the group.
+    tile
+        What the blocks are told apart by, besides their places.
     blocks
-        Places of the blocks that the call is given, in the grid of blocks.
+        The blocks that are needed, by their places in the grid of blocks.
+    boxes
+        The pixels of each.
+    uses
+        How many tasks need each.
     """
 
     layout: Layout
     starts: tuple[npt.NDArray[np.intp], ...]
     counts: tuple[int, ...] | None
     count: int
+    group: int
+    tile: int
     blocks: tuple[tuple[int, ...], ...]
+    boxes: tuple[Box, ...]
+    uses: tuple[int, ...]
 
-    def __call__(self, parts: Sequence[Sequence[AnyArray]]) -> AnyArray:
-        """Return the patches: shape ``(windows, *patch)``.
+    def __call__(self, source: Region | SharedBlocks) -> AnyArray:
+        """Return the patches, reading what they need: shape ``(windows, *patch)``."""
+        if isinstance(source, SharedBlocks):
+            keys = [(self.tile, *block) for block in self.blocks]
+            itemsize = self.layout.dtype.itemsize
+            taken = source.take(keys, self.boxes, self.uses, itemsize=itemsize, task=self.group)
+            return self.out_of(taken)
+        return self.out_of(source.read_boxes(self.boxes))
 
-        Parameters
-        ----------
-        parts
-            Blocks as reads return them.
-        """
-        blocks = dict(zip(self.blocks, itertools.chain.from_iterable(parts), strict=True))
+    def out_of(self, arrays: Sequence[AnyArray]) -> AnyArray:
+        """Return the patches, given the blocks: shape ``(windows, *patch)``."""
+        blocks = dict(zip(self.blocks, arrays, strict=True))
         if self.counts is None:
             return gather_list(self.layout, self.starts, self.count, blocks)
         return gather_grid(self.layout, self.starts, self.counts, blocks)
 
 
 def cut_of(job: PatchJob, task: Gather) -> Cut:
-    """Return what a gather has to do."""
+    """Return a task as what carries it out."""
     group = task.group
     grid = isinstance(job.plan.windows, WindowGrid)
     return Cut(
@@ -106,27 +114,31 @@ def cut_of(job: PatchJob, task: Gather) -> Cut:
         starts=job.plan.starts(task.array, group),
         counts=tuple(len(places) for places in group.places) if grid else None,
         count=group.stop - group.first,
+        group=group.number,
+        tile=group.tile,
         blocks=task.blocks,
+        boxes=task.boxes,
+        uses=task.uses,
     )
 
 
+def shared_blocks(job: PatchJob) -> list[Region | SharedBlocks]:
+    """Return each array as what tasks read it from: shared, unless it is in memory already."""
+    plan = job.plan
+    return [
+        region if array.held else SharedBlocks(region, limit, plan.block_bytes)
+        for region, array, limit in zip(job.regions, plan.arrays, plan.shared_bytes, strict=True)
+    ]
+
+
 def run_serial(job: PatchJob) -> Iterator[GroupResult]:
-    """Yield each group's patches, one task after the other: what every other way must equal."""
-    read: dict[tuple[int, int], list[AnyArray]] = {}
-    last = _last_uses(job.plan)
+    """Yield each group's patches, each task by itself: what every other way must equal."""
+    results: list[AnyArray] = []
     for task in tasks(job.plan):
-        if isinstance(task, Read):
-            read[task.array, task.number] = job.regions[task.array].read_boxes(task.boxes)
-            continue
-        if task.array == 0:
-            results: list[AnyArray] = []
-        parts = [read[task.array, number] for number in task.reads] or _held(job, task)
-        results.append(cut_of(job, task)(parts))
-        for number in task.reads:
-            if last[task.array, number] == task.group.number:
-                del read[task.array, number]
+        results.append(cut_of(job, task)(job.regions[task.array]))
         if len(results) == len(job.regions):
             yield task.group, results
+            results = []
 
 
 def run_threaded(job: PatchJob, *, ahead: int | None = None) -> Iterator[GroupResult]:
@@ -139,15 +151,25 @@ def run_threaded(job: PatchJob, *, ahead: int | None = None) -> Iterator[GroupRe
     ahead
         Groups that may be under way or wait to be taken; by default one more than there are
         threads.
+
+    Raises
+    ------
+    ReadError
+        A chunk could not be fetched or decoded.
     """
     threads = workers()
     limit = threads + 1 if ahead is None else max(ahead, 1)
+    sources = shared_blocks(job)
     waiting: deque[tuple[Group, list[Future[AnyArray]]]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="hfzarr-patches") as pool:
         try:
-            for group, futures in _submitted(job, pool):
-                waiting.append((group, futures))
-                del futures
+            futures: list[Future[AnyArray]] = []
+            for task in tasks(job.plan):
+                futures.append(pool.submit(cut_of(job, task), sources[task.array]))
+                if len(futures) < len(sources):
+                    continue
+                waiting.append((task.group, futures))
+                futures = []
                 if len(waiting) >= limit:
                     yield _result(waiting)
             while waiting:
@@ -159,52 +181,3 @@ def run_threaded(job: PatchJob, *, ahead: int | None = None) -> Iterator[GroupRe
 def _result(waiting: deque[tuple[Group, list[Future[AnyArray]]]]) -> GroupResult:
     group, futures = waiting.popleft()
     return group, [future.result() for future in futures]
-
-
-def _submitted(
-    job: PatchJob, pool: ThreadPoolExecutor
-) -> Iterator[tuple[Group, list[Future[AnyArray]]]]:
-    """Submit the tasks of one group after the other; a read is forgotten after its last use."""
-    read: dict[tuple[int, int], Future[list[AnyArray]]] = {}
-    last = _last_uses(job.plan)
-    futures: list[Future[AnyArray]] = []
-    for task in tasks(job.plan):
-        if isinstance(task, Read):
-            region = job.regions[task.array]
-            read[task.array, task.number] = pool.submit(region.read_boxes, task.boxes)
-            continue
-        needed = [read[task.array, number] for number in task.reads]
-        held = [] if needed else _held(job, task)
-        futures.append(pool.submit(_wait_and_cut, cut_of(job, task), needed, held))
-        for number in task.reads:
-            if last[task.array, number] == task.group.number:
-                del read[task.array, number]
-        del needed, held
-        if len(futures) == len(job.regions):
-            yield task.group, futures
-            futures = []
-
-
-def _wait_and_cut(
-    cut: Cut, needed: list[Future[list[AnyArray]]], held: list[list[AnyArray]]
-) -> AnyArray:
-    # Reads are submitted before what needs them, so the pool has begun them: no deadlock.
-    return cut([future.result() for future in needed] or held)
-
-
-def _held(job: PatchJob, task: Gather) -> list[list[AnyArray]]:
-    """Return the blocks of an array that needs no reads."""
-    boxes = [
-        tuple(cuts.interval(k) for cuts, k in zip(task.cuts, block, strict=True))
-        for block in task.blocks
-    ]
-    return [job.regions[task.array].read_boxes(boxes)]
-
-
-def _last_uses(plan: PatchPlan) -> dict[tuple[int, int], int]:
-    """Return the group that is the last to need each read."""
-    last: dict[tuple[int, int], int] = {}
-    for task in tasks(plan):
-        if isinstance(task, Gather):
-            last.update(dict.fromkeys(((task.array, n) for n in task.reads), task.group.number))
-    return last

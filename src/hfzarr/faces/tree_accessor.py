@@ -1,0 +1,230 @@
+"""``.hfzarr`` on DataTree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import xarray as xr
+
+from hfzarr.faces.accessor import BATCHES_MEMORY, MAX_MEMORY, DatasetAccessor, diagnosis_of
+from hfzarr.faces.alignment import Context, label_mask
+from hfzarr.faces.batches import Batches, Kind
+from hfzarr.faces.sampling import (
+    choose_windows,
+    cut_batches,
+    cut_patches,
+    drawn_windows,
+    grid_patches,
+    tree_members,
+)
+from hfzarr.faces.windowing import Lengths, Units
+from hfzarr.model.report import Diagnosis
+from hfzarr.plan.windows import Edge
+
+if TYPE_CHECKING:
+    from xarray import Dataset, DataTree
+
+__all__ = ["TreeAccessor"]
+
+Labels = Sequence[str] | str | bool
+
+
+@xr.register_datatree_accessor("hfzarr")  # type: ignore[no-untyped-call]
+class TreeAccessor:
+    """What hfzarr adds to a DataTree."""
+
+    def __init__(self, tree: DataTree) -> None:
+        self._tree = tree
+
+    def diagnose(self) -> Diagnosis:
+        """Return what the store turned out to be, and every departure from its specification.
+
+        Raises
+        ------
+        TargetError
+            The tree was not opened with ``engine="hfzarr"``.
+        """
+        return diagnosis_of(self._tree.encoding)
+
+    def patches(
+        self,
+        size: Mapping[Any, Any],
+        *,
+        stride: Lengths | None = None,
+        overlap: Lengths | None = None,
+        edge: Edge = "drop",
+        units: Units = "px",
+        level: int | str | None = None,
+        levels: Sequence[int | str] | None = None,
+        labels: Labels = (),
+        context: Context = "same",
+        pad_value: Any = 0,
+        max_memory: int | str = MAX_MEMORY,
+    ) -> Dataset:
+        """Return patches of an image, its labels and further levels under the same windows.
+
+        Parameters
+        ----------
+        size, stride, overlap, edge, units, pad_value, max_memory
+            As for `DatasetAccessor.patches`, in pixels of the level that windows lie on.
+        level
+            The level that windows lie on, by name or number; the finest by default.
+        levels
+            Several levels; windows lie on the first.
+        labels
+            Names of label images, or True for all of them: of each, the level whose pixels are
+            nearest in size.
+        context
+            What windows show of a further level: ``"same"``, the same region in fewer pixels, or
+            ``"wide"``, as many pixels around the same centre, padded at the array's edges.
+
+        Returns
+        -------
+        xarray.Dataset
+            Variables of the first level under their own names, of level ``2`` as ``image_2``,
+            and labels under their names. Where their windows have other pixels, dimensions have
+            the same suffix: ``y_2``, ``y_2_start``, ``y_2_origin``. They are aligned by world
+            coordinates, to the nearest pixel.
+
+        Raises
+        ------
+        NodeNotFoundError
+            This node has no such level or labels.
+        TargetError
+            A length does not fit, or coordinates do not tell how two levels lie on each other.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> def image(n, step):
+        ...     x = (np.arange(n) + 0.5) * step
+        ...     return xr.Dataset({"image": ("x", np.arange(n))}, coords={"x": x})
+        >>> tree = xr.DataTree.from_dict({"0": image(8, 1.0), "1": image(4, 2.0)})
+        >>> patches = tree.hfzarr.patches({"x": 4}, levels=[0, 1])
+        >>> patches.image.values.tolist(), patches.image_1.values.tolist()
+        ([[0, 1, 2, 3], [4, 5, 6, 7]], [[0, 1], [2, 3]])
+        """
+        members = tree_members(
+            self._tree, size, units, level=level, levels=levels, labels=labels, context=context
+        )
+        return grid_patches(
+            members, stride, overlap, edge, units, pad_value=pad_value, max_memory=max_memory
+        )
+
+    def random_patches(
+        self,
+        n: int,
+        size: Mapping[Any, Any],
+        seed: Any = None,
+        *,
+        where: Any = None,
+        min_foreground: float = 0.1,
+        units: Units = "px",
+        level: int | str | None = None,
+        levels: Sequence[int | str] | None = None,
+        labels: Labels = (),
+        context: Context = "same",
+        pad_value: Any = 0,
+        max_memory: int | str = MAX_MEMORY,
+    ) -> Dataset:
+        """Return windows at drawn places as patches, of several levels and labels.
+
+        Parameters
+        ----------
+        n, size, seed, min_foreground, units, max_memory
+            As for `DatasetAccessor.random_patches`.
+        where
+            As there, or the name of a label image, of which a coarse level is read.
+        level, levels, labels, context, pad_value
+            As for `patches`.
+
+        Raises
+        ------
+        NodeNotFoundError
+            This node has no such level or labels.
+        TargetError
+            A length or the mask does not fit, or no window has enough foreground.
+        """
+        members = tree_members(
+            self._tree, size, units, level=level, levels=levels, labels=labels, context=context
+        )
+        windows = drawn_windows(
+            members[0],
+            n,
+            seed=seed,
+            where=self._mask(where),
+            min_foreground=min_foreground,
+        )
+        return cut_patches(members, windows, pad_value=pad_value, max_memory=max_memory)
+
+    def batches(
+        self,
+        batch_size: int,
+        size: Mapping[Any, Any],
+        *,
+        stride: Lengths | None = None,
+        overlap: Lengths | None = None,
+        edge: Edge = "drop",
+        units: Units = "px",
+        level: int | str | None = None,
+        levels: Sequence[int | str] | None = None,
+        labels: Labels = (),
+        context: Context = "same",
+        pad_value: Any = 0,
+        n: int | None = None,
+        where: Any = None,
+        min_foreground: float = 0.1,
+        shuffle: bool = True,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+        prefetch: int = 2,
+        to: Kind = "numpy",
+        transform: Callable[[Any], Any] | None = None,
+        max_memory: int | str = BATCHES_MEMORY,
+    ) -> Batches:
+        """Return patches of an image, its labels and further levels as a stream of batches.
+
+        Options are those of `patches` and of `DatasetAccessor.batches`; `where` may name a label
+        image.
+
+        Raises
+        ------
+        NodeNotFoundError
+            This node has no such level or labels.
+        TargetError
+            An option is out of its range, or memory is too small for the batches.
+        MissingDependencyError
+            Tensors are wanted and torch is not installed.
+        """
+        members = tree_members(
+            self._tree, size, units, level=level, levels=levels, labels=labels, context=context
+        )
+        mask = self._mask(where)
+        windows = choose_windows(
+            members[0], stride, overlap, edge, units, n, mask, min_foreground, seed
+        )
+        return cut_batches(
+            members,
+            windows,
+            batch_size,
+            pad_value=pad_value,
+            shuffle=shuffle,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+            drop_last=drop_last,
+            prefetch=prefetch,
+            to=to,
+            transform=transform,
+            max_memory=max_memory,
+        )
+
+    def chunk(self, by: Literal["inner", "shard"] = "inner") -> DataTree:
+        """Return the tree with dask chunks that follow its store; see `DatasetAccessor.chunk`."""
+        return xr.map_over_datasets(lambda node: DatasetAccessor(node).chunk(by), self._tree)
+
+    def _mask(self, where: Any) -> Any:
+        return label_mask(self._tree, where) if isinstance(where, str) else where
