@@ -89,8 +89,9 @@ class DatasetAccessor:
             dimensions or a mapping. Without either, windows lie side by side.
         edge
             What becomes of the pixels that whole strides do not reach: ``"drop"`` leaves them out
-            (``attrs["left_out"]`` counts them), ``"shift"`` moves a last window back until it
-            ends with the array, ``"pad"`` lets it stick out.
+            (``attrs["left_out"]`` says how many, ``y_start.attrs["left_out"]`` as a number),
+            ``"shift"`` moves a last window back until it ends with the array, ``"pad"`` lets it
+            stick out.
         units
             ``"px"``, or ``"world"`` for lengths in the units of the coordinates, rounded to
             whole pixels; along time, lengths such as ``"6h"``.
@@ -98,7 +99,7 @@ class DatasetAccessor:
             Another level of the image that this Dataset is a level of, by name or number.
         pad_value
             What windows hold where they stick out; a mapping gives it by variable. Times get
-            NaT, text is empty.
+            NaT, text is empty, objects are None.
         max_memory
             Bytes, or text such as ``"256 MB"``: what carrying this out may hold in memory, but
             for a window whose own chunks take more.
@@ -108,8 +109,8 @@ class DatasetAccessor:
         xarray.Dataset
             With the dimension ``patch`` before the variable's own. For a windowed dimension
             ``y``: ``y_start`` (pixel at which a patch starts, from 0) and ``y_origin`` (its
-            coordinate) along ``patch``, and along ``y`` the distance from there. Nothing is read
-            yet.
+            coordinate) along ``patch``, and along ``y`` the distance from there; where coordinates
+            are not evenly spaced, ``y_values`` instead. Nothing is read yet.
 
         Raises
         ------

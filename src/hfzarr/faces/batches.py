@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,9 +12,8 @@ import numpy as np
 
 from hfzarr.errors import MissingDependencyError, TargetError
 from hfzarr.plan.axis import IntArray
-from hfzarr.plan.cells import Cells, cells_of
-from hfzarr.plan.epoch import MAX_TOGETHER, EpochOrder, EpochSpec, Share, pieces
-from hfzarr.plan.windows import WindowGrid
+from hfzarr.plan.cells import Cells, cells_of, digest_of
+from hfzarr.plan.epoch import EpochOrder, EpochSpec, Share, cells_that_fit, pieces, whole_number
 from hfzarr.run.ahead import Ahead
 from hfzarr.run.stream import Arrays, PatchSource, stream
 
@@ -28,7 +25,6 @@ Label = Callable[[IntArray, Arrays], Any]
 #: Of the memory allowed, what one shuffle window gets where batches leave enough. It is a share
 #: of the whole, so that `prefetch` does not change the order of an epoch.
 _WINDOW_SHARE = 3 / 8
-_SAMPLES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,20 +97,19 @@ class Batches:
         transform: Callable[[Any], Any] | None = None,
         label: Label | None = None,
     ) -> None:
-        if prefetch < 0:
-            raise TargetError(f"wanted to prefetch 0 batches or more, got {prefetch}")
         self.source = source
         self.spec = spec
         self.cell = tuple(cell)
-        self.prefetch = prefetch
+        self.prefetch = whole_number("prefetch", prefetch, 0)
         self._transform = transform
         self._label = label
         self._check_names()
-        cells = self._cells()
         self._batch_bytes = spec.batch_size * source.patch_bytes
         self._window_bytes = self._divided(max_memory)
-        self._window_cells = _cells_that_fit(source, cells, self._window_bytes)
-        self._windows_digest = _digest(source, self.cell)
+        self._window_cells = cells_that_fit(
+            self._cells(), weigh=source.held_bytes, limit=self._window_bytes
+        )
+        self._windows_digest = digest_of(source.windows, self.cell)
         self._next = (0, 0)
         self._began = (0, 0)
         self._done = 0
@@ -166,12 +161,11 @@ class Batches:
         Raises
         ------
         TargetError
-            The number is below 0.
+            The number is not an integer of at least 0.
         """
-        if epoch < 0:
-            raise TargetError(f"wanted an epoch of at least 0, got {epoch}")
+        number = whole_number("epoch", epoch, 0)
         self._workers = 0
-        self._move(int(epoch), 0)
+        self._move(number, 0)
 
     def state_dict(self, done: int | None = None) -> dict[str, Any]:
         """Return where the stream is, as plain numbers and strings.
@@ -222,8 +216,13 @@ class Batches:
                 f"the state was taken of other batches: {'; '.join(differing)}. Make the batches "
                 "as they were made then"
             )
-        self._workers = int(state["workers"]) if state["done"] else 0
-        self._move(int(state["epoch"]), int(state["done"]))
+        epoch, done, workers = (
+            whole_number(key, state[key], 0) for key in ("epoch", "done", "workers")
+        )
+        if done >= len(self):
+            raise TargetError(f"{done} batches cannot be done: an epoch has {len(self)}")
+        self._workers = workers if done else 0
+        self._move(epoch, done)
 
     def _move(self, epoch: int, first: int) -> None:
         self._plan_next(epoch, first)
@@ -244,19 +243,11 @@ class Batches:
         """Begin a pass in this process."""
         epoch, first = self._next
         if first:
-            self._check_workers(self._workers, 1)
+            check_workers(self._workers, 1)
         self._workers = 1
         self._plan_next(epoch, 0)
         self._enter(epoch, first)
         return Pass(epoch=epoch, share=self.spec.share(), first=first)
-
-    @staticmethod
-    def _check_workers(then: int, now: int) -> None:
-        if then not in (0, now):
-            raise TargetError(
-                f"the state was taken with {then} reading processes, and there are {now} now: "
-                "finish this epoch with as many workers, or call set_epoch"
-            )
 
     def _deliver(self, this: Pass) -> Iterator[Any]:
         number = self._passes
@@ -424,31 +415,10 @@ def _revive(kind: Kind) -> Batches:
     return made.__new__(made)
 
 
-def _cells_that_fit(source: PatchSource, cells: Cells, limit: int) -> int:
-    """Return how many cells are held together, judged by some of them and by the fullest."""
-    n = len(cells)
-    some = np.unique(np.linspace(0, n - 1, _SAMPLES).astype(np.intp)).tolist()
-    every = cells.sizes(np.arange(n))
-    chosen = {*some, int(every.argmax())}
-    members = [cells.members(cell, 0, MAX_TOGETHER) for cell in chosen]
-    single = max(source.held_bytes(numbers[:1]) for numbers in members)
-    if single > limit:
+def check_workers(then: int, now: int) -> None:
+    """Raise if an epoch was begun with another number of workers; 0 if it does not matter."""
+    if then not in (0, now):
         raise TargetError(
-            f"the chunks under one window have {single} bytes, and {limit} may be held at a time: "
-            "raise max_memory, or take smaller windows or batches"
+            f"the state was taken with {then} reading processes, and there are {now} now: "
+            "finish this epoch with as many workers, or call set_epoch"
         )
-    heaviest = max(source.held_bytes(numbers) for numbers in members)
-    light = limit // heaviest if heaviest else n
-    return max(1, min(n, light, MAX_TOGETHER // int(every.max())))
-
-
-def _digest(source: PatchSource, cell: tuple[int, ...]) -> str:
-    """Return a short text that differs where windows or cells do."""
-    windows = source.windows
-    told: list[Any] = [windows.lengths, windows.size, cell]
-    if isinstance(windows, WindowGrid):
-        told += [windows.tile, [(axis.stride, axis.edge) for axis in windows.axes]]
-    else:
-        starts = windows.starts(np.arange(len(windows)))
-        told.append(hashlib.sha256(starts.astype("<i8").tobytes()).hexdigest())
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]

@@ -18,6 +18,7 @@ import xarray as xr
 
 from hfzarr.errors import TargetError
 from hfzarr.faces.figure import figure
+from hfzarr.faces.patch_figure import patch_figure
 from hfzarr.faces.picture import pixel_size, save_png, unit
 from hfzarr.faces.synthetic import STEPS, Volume, synthesize
 
@@ -25,6 +26,13 @@ __all__ = ["DemoFiles", "describe", "run_demo", "write_pyramid"]
 
 Size = Literal["small", "normal"]
 SHAPES: dict[Size, tuple[int, int, int]] = {"small": (24, 256, 256), "normal": (48, 512, 512)}
+#: The patches that are drawn: how many, the voxels of each, and where chance begins.
+PATCHES = 12
+WINDOWS: dict[Size, dict[str, int]] = {
+    "small": {"z": 8, "y": 48, "x": 48},
+    "normal": {"z": 8, "y": 64, "x": 64},
+}
+SEED = 1
 LEVELS = 4
 MARK = "made by hfzarr demo"
 Array = npt.NDArray[Any]
@@ -40,10 +48,13 @@ class DemoFiles:
         The OME-Zarr pyramid, a folder.
     picture
         The PNG of what was opened.
+    patches
+        The PNG of patches that were drawn from it.
     """
 
     store: Path
     picture: Path
+    patches: Path
 
 
 def run_demo(
@@ -69,8 +80,10 @@ def run_demo(
     MissingDependencyError
         If Pillow is not installed.
     """
-    say = _Speaker(total=5, quiet=quiet, stream=stream or sys.stdout)
-    files = DemoFiles(store=out / "cells.ome.zarr", picture=out / "cells.png")
+    say = _Speaker(total=6, quiet=quiet, stream=stream or sys.stdout)
+    files = DemoFiles(
+        store=out / "cells.ome.zarr", picture=out / "cells.png", patches=out / "patches.png"
+    )
     _refuse_foreign(files.store)
     out.mkdir(parents=True, exist_ok=True)
     with say.step("make a microscopy volume of cells in three stains", ticks=STEPS) as tick:
@@ -83,10 +96,15 @@ def run_demo(
     with say.step('open everything: xr.open_datatree(path, engine="hfzarr")'):
         tree = xr.open_datatree(files.store, engine="hfzarr")
     say.block(describe(tree))
+    with say.step('choose patches around nuclei: tree.hfzarr.random_patches(…, where="nuclei")'):
+        patches = tree.hfzarr.random_patches(
+            PATCHES, WINDOWS[size], seed=SEED, where="nuclei", labels=["nuclei"]
+        )
+    say.block(str(patches))
     with say.step("read the pixels and draw them", ticks=2) as tick:
-        sheet = _draw(tree, files.store.name)
+        save_png(_draw(tree, files.store.name), files.picture)
         tick()
-        save_png(sheet, files.picture)
+        save_png(_draw_patches(tree, patches, size), files.patches)
         tick()
     say.block(_farewell(files))
     return files
@@ -324,16 +342,29 @@ def _draw(tree: xr.DataTree, name: str) -> npt.NDArray[np.uint8]:
     return figure(levels, labels, title=name, subtitle="  ·  ".join(facts))
 
 
+def _draw_patches(tree: xr.DataTree, patches: xr.Dataset, size: Size) -> npt.NDArray[np.uint8]:
+    call = f'random_patches({PATCHES}, {WINDOWS[size]}, seed={SEED}, where="nuclei", '
+    return patch_figure(
+        tree.children["0"].dataset["image"],
+        patches,
+        labels="nuclei",
+        title=f"{PATCHES} random patches around nuclei",
+        subtitle=f'tree.hfzarr.{call}labels=["nuclei"])'.replace("'", '"'),
+    )
+
+
 def _farewell(files: DemoFiles) -> str:
     return "\n".join(
         (
             f"store    {files.store}",
             f"picture  {files.picture}",
+            f"patches  {files.patches}",
             "",
             "Next, in Python:",
             "  import xarray as xr",
             f'  ds = xr.open_dataset({str(files.store)!r}, engine="hfzarr", level=1)',
             '  ds["image"].sel(c="Actin", y=slice(20, 40), x=slice(20, 40)).max("z")',
+            '  ds.hfzarr.patches({"z": 8, "y": 32, "x": 32}, edge="shift")',
             "or in a shell:",
             f"  hfzarr info {files.store}",
         )

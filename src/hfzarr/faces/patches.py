@@ -9,14 +9,17 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
-from xarray import Variable
+from xarray import IndexVariable, Variable
 
 from hfzarr.errors import TargetError
 from hfzarr.faces.regions import cuts_of, is_dask, region_of
 from hfzarr.faces.windowing import spacing_along
+from hfzarr.model.spacing import spacing_of
 from hfzarr.plan.axis import IntArray
-from hfzarr.plan.patches import Sampled, Track, plan_patches
+from hfzarr.plan.patches import plan_patches
+from hfzarr.plan.tracks import Sampled, Track
 from hfzarr.plan.windows import AxisWindows, WindowGrid, WindowList
 from hfzarr.run.hold import PatchArrays
 from hfzarr.run.tasks import PatchJob, run_threaded
@@ -118,21 +121,21 @@ def patch_set(
     TargetError
         No variable has a windowed dimension.
     """
-    if any(PATCH in member.dataset.dims for member in members):
-        raise TargetError(f"there is a dimension {PATCH!r} already: rename it first")
+    for member in members:
+        _check_free(member)
     sources = [
         (member, name)
         for member in members
         for name, variable in member.dataset.variables.items()
-        if set(variable.dims) & set(member.shifts) and name not in member.dataset.xindexes
+        if set(variable.dims) & set(member.shifts) and not _is_told(member.dataset, name)
     ]
     if not any(name in member.dataset.data_vars for member, name in sources):
         raise TargetError(
             f"no variable has a dimension of {list(dims)}, so there is nothing to cut patches from"
         )
-    variables = [member.dataset.variables[name] for member, name in sources]
+    variables = [_plain(member.dataset.variables[name]) for member, name in sources]
     regions = [region_of(variable) for variable in variables]
-    names = tuple(str(member.names.get(name, name)) for member, name in sources)
+    names = tuple(str(_new_name(member, name)) for member, name in sources)
     unknown = (
         [name for name in pad_value if name not in names] if isinstance(pad_value, Mapping) else []
     )
@@ -166,7 +169,7 @@ def patch_dataset(patches: PatchSet, *, max_bytes: int) -> Dataset:
     from hfzarr.run.graph import patch_arrays
 
     job = patch_job(patches, max_bytes=max_bytes)
-    variables = [member.dataset.variables[name] for member, name in patches.sources]
+    variables = [_plain(member.dataset.variables[name]) for member, name in patches.sources]
     chunked: dict[int, Any] = {
         i: one._data for i, one in enumerate(variables) if is_dask(one._data)
     }
@@ -177,7 +180,7 @@ def patch_dataset(patches: PatchSet, *, max_bytes: int) -> Dataset:
         variable = member.dataset.variables[name]
         cut = Variable(_patch_dims(member, variable), array, variable.attrs)
         kind = data if name in member.dataset.data_vars else coords
-        kind[member.names.get(name, name)] = cut
+        kind[_new_name(member, name)] = cut
     for member in patches.members:
         _keep_unpatched(member, data, coords)
     result = xr.Dataset(data, coords=coords, attrs=_attrs(patches))
@@ -235,12 +238,48 @@ def label_patches(patches: PatchSet, numbers: IntArray, values: Mapping[str, Any
     data: dict[Hashable, Variable] = {}
     for member, name in patches.sources:
         variable = member.dataset.variables[name]
-        new = member.names.get(name, name)
+        new = _new_name(member, name)
         kind = data if name in member.dataset.data_vars else coords
         kind[new] = Variable(_patch_dims(member, variable), values[str(new)], variable.attrs)
     for member in patches.members:
         _keep_unpatched(member, data, coords)
     return xr.Dataset(data, coords=coords, attrs=_attrs(patches))
+
+
+def _check_free(member: Member) -> None:
+    """Raise if the Dataset has what patches are to have."""
+    names = [member.dims.get(dim, dim) for dim in member.shifts]
+    new = {PATCH, *(f"{name}{end}" for name in names for end in ("_start", "_origin", "_values"))}
+    taken = new & ({*member.dataset.data_vars, *member.dataset.dims, *member.dataset.xindexes})
+    if taken:
+        raise TargetError(
+            f"patches are to have {sorted(map(str, taken))}, which the Dataset has: rename it first"
+        )
+
+
+def _is_told(dataset: Dataset, name: Hashable) -> bool:
+    """Return whether a variable is a coordinate that origins and distances tell in full."""
+    variable = dataset.variables[name]
+    if not isinstance(variable, IndexVariable):
+        return False
+    # A dimension with levels has a coordinate of tuples, which the levels tell.
+    levels = isinstance(dataset.indexes.get(name), pd.MultiIndex) and variable.dims == (name,)
+    return levels or spacing_of(np.asarray(variable.values)) is not None
+
+
+def _new_name(member: Member, name: Hashable) -> Hashable:
+    """Return what a variable is called among patches."""
+    if name in member.shifts:
+        # The name of a dimension is taken by the distance from a patch's origin.
+        return f"{member.dims.get(name, name)}_values"
+    return member.names.get(name, name)
+
+
+def _plain(variable: Variable) -> Variable:
+    """Return a variable whose data is no index."""
+    if not isinstance(variable, IndexVariable):
+        return variable
+    return Variable(variable.dims, np.asarray(variable.values), variable.attrs)
 
 
 def _sampled(variable: Variable, member: Member, dims: Sequence[Hashable]) -> Sampled:
@@ -271,8 +310,8 @@ def _pad_value(given: Any, name: str, variable: Variable) -> Any:
     plain = isinstance(value, (int, float)) and value == 0
     if plain and dtype.kind in "mM":
         return np.array("NaT", dtype)
-    if plain and dtype.kind in "SUOTV":
-        return np.zeros((), dtype)[()] if dtype.kind != "O" else ""
+    if plain and dtype.kind in "SUTVO":
+        return np.zeros((), dtype)[()] if dtype.kind != "O" else _no_object(variable)
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
@@ -283,6 +322,14 @@ def _pad_value(given: Any, name: str, variable: Variable) -> Any:
     if not same:
         raise TargetError(f"pad_value {value!r} cannot be a value of {name!r}, which is {dtype}")
     return fitting
+
+
+def _no_object(variable: Variable) -> str | None:
+    """Return what stands for no object: no text among texts, else None."""
+    data = variable._data
+    first = data.flat[0] if isinstance(data, np.ndarray) and data.size else None
+    texts = isinstance(first, str) or (variable.dtype.metadata or {}).get("element_type") is str
+    return "" if texts else None
 
 
 def _patch_dims(member: Member, variable: Variable) -> tuple[Hashable, ...]:
@@ -350,7 +397,10 @@ def _world_coords(
         coords[f"{name}_origin"] = Variable((PATCH,), origins, units)
     if spacing is not None:
         about = {**units, "long_name": f"distance from {name}_origin"}
-        coords[name] = Variable((name,), np.arange(size) * spacing.step, about)
+        distances = np.arange(size) * spacing.step
+        # Without the minus that a descending coordinate gives to zero.
+        distances[:1] = abs(distances[:1])
+        coords[name] = Variable((name,), distances, about)
     return coords
 
 
@@ -370,9 +420,10 @@ def _keep_unpatched(
 
 def _attrs(patches: PatchSet) -> dict[Hashable, Any]:
     attrs = dict(patches.members[0].dataset.attrs)
-    left_out = left_out_of(patches)
+    lengths = dict(zip(patches.dims, patches.windows.lengths, strict=True))
+    left_out = [f"{dim}: {n} of {lengths[dim]} px" for dim, n in left_out_of(patches).items()]
     if left_out:
-        attrs["left_out"] = left_out
+        attrs["left_out"] = ", ".join(left_out)
     return attrs
 
 

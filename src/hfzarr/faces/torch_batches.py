@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hfzarr.errors import TargetError
-from hfzarr.faces.batches import Batches, Kind, Pass
+from hfzarr.faces.batches import Batches, Kind, Pass, check_workers
 from hfzarr.plan.axis import IntArray
 from hfzarr.run.stream import Arrays
 
@@ -62,11 +62,6 @@ class Clock:
         """Workers of the latest pass."""
         return int(self._words[_SEEN])
 
-    @property
-    def wanted(self) -> int:
-        """Workers that have to finish the first epoch; 0 if any number may."""
-        return int(self._words[_WANTED])
-
     def place(self, passes: int) -> tuple[int, int]:
         """Return the epoch of a pass, counted from 1, and the batch that it begins with."""
         first = int(self._words[_FIRST]) if passes == 1 else 0
@@ -84,9 +79,12 @@ class Clock:
         slots = self._words[_SLOTS:].tolist()
         fellows = [slot & _COUNT_MASK for slot in slots if slot and slot >> _COUNT_BITS == key]
         passes = fellows[0] if fellows else max(slot & _COUNT_MASK for slot in slots) + 1
+        place = self.place(passes)
+        if place[1]:
+            check_workers(int(self._words[_WANTED]), workers)
         self._words[_SLOTS + worker] = key << _COUNT_BITS | passes
         self._words[_SEEN] = workers
-        return self.place(passes)
+        return place
 
 
 class TensorBatches(Batches):
@@ -100,6 +98,9 @@ class TensorBatches(Batches):
     how many batches were taken from the loader since its pass began; an epoch is to be finished
     with as many workers as it was begun with. If torch's own seed is set to the same value before
     each pass, call `set_epoch` before each.
+
+    `memory` bounds each worker. What the loader itself takes ahead (``prefetch_factor`` batches of
+    each worker) comes on top.
 
     Unsigned integers keep their type where torch has it (from 2.3 on), and otherwise become the
     next wider signed one; the machine's byte order is taken.
@@ -151,8 +152,6 @@ class TensorBatches(Batches):
         self._begun_here += 1
         key = zlib.crc32(f"{worker.seed - worker.id}/{self._begun_here}".encode())
         epoch, first = self._clock.join(key, worker.id, worker.num_workers)
-        if first:
-            self._check_workers(self._clock.wanted, worker.num_workers)
         # The loader asks worker 0 first, wherever the pass begins.
         role = (worker.id + first) % worker.num_workers
         share = self.spec.share(worker=role, workers=worker.num_workers)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +16,7 @@ from hfzarr.errors import TargetError
 from hfzarr.plan.axis import IntArray, group_rows
 from hfzarr.plan.windows import AxisWindows, WindowGrid, Windows
 
-__all__ = ["AxisCells", "Cells", "GridCells", "ListCells", "cells_of"]
+__all__ = ["AxisCells", "Cells", "GridCells", "ListCells", "cells_of", "digest_of"]
 
 
 class Cells(Protocol):
@@ -180,6 +182,17 @@ def cells_of(windows: Windows, cell: Sequence[int]) -> Cells:
         axes = tuple(AxisCells(windows=w, cell=n) for w, n in zip(windows.axes, cell, strict=True))
         return GridCells(windows=windows, axes=axes)
     return ListCells(windows, cell)
+
+
+def digest_of(windows: Windows, cell: Sequence[int]) -> str:
+    """Return a short text that differs where windows or cells do."""
+    told: list[Any] = [windows.lengths, windows.size, list(cell)]
+    if isinstance(windows, WindowGrid):
+        told += [windows.tile, [(axis.stride, axis.edge) for axis in windows.axes]]
+    else:
+        starts = windows.starts(np.arange(len(windows)))
+        told.append(hashlib.sha256(starts.astype("<i8").tobytes()).hexdigest())
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
 def _is_c_order(windows: WindowGrid) -> bool:

@@ -13,10 +13,20 @@ from hfzarr.errors import TargetError
 from hfzarr.plan.axis import IntArray
 from hfzarr.plan.cells import Cells
 
-__all__ = ["MAX_TOGETHER", "EpochOrder", "EpochSpec", "Share", "pieces"]
+__all__ = [
+    "MAX_TOGETHER",
+    "EpochOrder",
+    "EpochSpec",
+    "Share",
+    "cells_that_fit",
+    "pieces",
+    "whole_number",
+]
 
 #: Windows that are permuted together at most: lists of them are to stay small beside pixels.
 MAX_TOGETHER = 1 << 18
+# Cells by which the others are judged.
+_SAMPLES = 16
 # The first word of a key says what is permuted with it.
 _CELLS, _WINDOWS = 1, 2
 
@@ -71,7 +81,7 @@ class EpochSpec:
     def __post_init__(self) -> None:
         lowest = {"windows": 1, "batch_size": 1, "world_size": 1, "rank": 0, "seed": 0}
         for name, least in lowest.items():
-            object.__setattr__(self, name, _integer(name, getattr(self, name), least))
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
         if self.rank >= self.world_size:
             raise TargetError(
                 f"wanted a rank below the world size of {self.world_size}, got {self.rank}: "
@@ -297,14 +307,56 @@ def _fitting(
     if weight <= limit:
         yield start, stop
     elif stop - start == 1:
-        raise TargetError(
-            f"the chunks under one window have {weight} bytes, and {limit} may be held at a time: "
-            "raise max_memory, or take smaller windows"
-        )
+        raise _too_heavy(weight, limit)
     else:
         middle = order.middle(start, stop)
         yield from _fitting(order, range(start, middle), wanted, weigh, limit)
         yield from _fitting(order, range(middle, stop), wanted, weigh, limit)
+
+
+def cells_that_fit(cells: Cells, *, weigh: Callable[[IntArray], int], limit: int) -> int:
+    """Return how many cells make a shuffle window, judged by some of them and by the fullest.
+
+    Parameters
+    ----------
+    cells
+        The windows by cell.
+    weigh
+        Returns the bytes that are held for some windows.
+    limit
+        Bytes that may be held for a shuffle window.
+
+    Raises
+    ------
+    TargetError
+        One window weighs more than the limit.
+
+    Examples
+    --------
+    >>> from hfzarr.plan.cells import cells_of
+    >>> from hfzarr.plan.windows import AxisWindows, WindowGrid
+    >>> grid = WindowGrid(axes=(AxisWindows(length=60, size=1, stride=1),))
+    >>> cells_that_fit(cells_of(grid, (5,)), weigh=len, limit=16)
+    3
+    """
+    n = len(cells)
+    sizes = cells.sizes(np.arange(n))
+    some = np.unique(np.linspace(0, n - 1, _SAMPLES).astype(np.intp)).tolist()
+    chosen = {*some, int(sizes.argmax())}
+    members = [cells.members(cell, 0, MAX_TOGETHER) for cell in chosen]
+    single = max(weigh(numbers[:1]) for numbers in members)
+    if single > limit:
+        raise _too_heavy(single, limit)
+    heaviest = max(weigh(numbers) for numbers in members)
+    light = limit // heaviest if heaviest else n
+    return max(1, min(n, light, MAX_TOGETHER // int(sizes.max())))
+
+
+def _too_heavy(weight: int, limit: int) -> TargetError:
+    return TargetError(
+        f"the chunks under one window have {weight} bytes, and {limit} may be held at a time: "
+        "raise max_memory, or take smaller windows or batches"
+    )
 
 
 def _dealt(batches: int, larger: int, worker: int, workers: int) -> tuple[int, int]:
@@ -319,7 +371,14 @@ def _permutation(n: int, kind: int, seed: int, epoch: int, place: int = 0) -> In
     return generator.permutation(n).astype(np.intp, copy=False)
 
 
-def _integer(name: str, value: SupportsIndex | Any, least: int) -> int:
+def whole_number(name: str, value: SupportsIndex | Any, least: int) -> int:
+    """Return an option as an integer.
+
+    Raises
+    ------
+    TargetError
+        It is none, or below the least that it may be.
+    """
     try:
         number = operator.index(value)
     except TypeError:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hfzarr.plan.axis import IntArray
-from hfzarr.plan.cuts import Cuts
+from hfzarr.plan.tiles import tile_of, waiting_bytes
+from hfzarr.plan.tracks import Sampled
 from hfzarr.plan.windows import AxisWindows, WindowGrid, WindowList
 
-__all__ = ["Group", "PatchPlan", "Sampled", "Track", "plan_patches"]
+__all__ = ["Group", "PatchPlan", "plan_patches"]
 
 #: Shares of the memory that a plan may use: chunks that wait for other windows that need them, if
 #: groups come in order; what may wait if they do not quite; one block of chunks; the patches of one
@@ -25,92 +26,6 @@ _BLOCK_SHARE = 1 / 64
 _GROUP_SHARE = 1 / 16
 #: Of a group's windows that share few chunks, the chunks.
 _TOUCHED_SHARE = 1 / 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Track:
-    """One axis of an array under the windows.
-
-    Attributes
-    ----------
-    cuts
-        The array's chunks along the axis.
-    size
-        Pixels of a patch along the axis.
-    window
-        Which axis of the windows it follows; None for an axis that patches hold whole.
-    ratio, offset
-        Where a window that starts at ``s`` starts here: ``floor(ratio * s + offset + 1/2)``.
-    """
-
-    cuts: Cuts
-    size: int
-    window: int | None = None
-    ratio: float = 1.0
-    offset: float = 0.0
-
-    def starts(self, reference: IntArray) -> IntArray:
-        """Return where windows start on this axis, given where they start on the windows' own."""
-        if self.ratio == 1.0 and self.offset == 0.0:
-            return reference
-        moved: IntArray = np.floor(self.ratio * reference + self.offset + 0.5).astype(np.intp)
-        return moved
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampled:
-    """One array that patches are cut from.
-
-    Attributes
-    ----------
-    tracks
-        Its axes.
-    itemsize
-        Bytes of an element.
-    held
-        Whether its chunks are there already, in memory or as tasks of a graph.
-    """
-
-    tracks: tuple[Track, ...]
-    itemsize: int
-    held: bool = False
-
-    @property
-    def patch_bytes(self) -> int:
-        """Bytes of one patch."""
-        return self.itemsize * math.prod(track.size for track in self.tracks)
-
-    @property
-    def chunk_bytes(self) -> int:
-        """Bytes of the largest chunk."""
-        return self.itemsize * math.prod(max(track.cuts.largest, 1) for track in self.tracks)
-
-    def touched_bytes(self, windows: WindowGrid | WindowList, counts: Sequence[int]) -> float:
-        """Return about the decoded bytes of the chunks under a group of windows.
-
-        Parameters
-        ----------
-        windows
-            What they are of.
-        counts
-            For a grid, windows along each axis of it; for a list, one number.
-        """
-        if self.held:
-            return 0.0
-        pixels, most = 1.0, 1.0
-        for track in self.tracks:
-            # A window lies as often as not where it touches one chunk more.
-            span = min(track.size + track.cuts.largest - 1, track.cuts.stop)
-            most *= track.cuts.stop
-            if track.window is None or isinstance(windows, WindowList):
-                pixels *= span
-                continue
-            n = counts[track.window]
-            stride = track.ratio * windows.axes[track.window].stride
-            pixels *= min(n * span, (n - 1) * stride + span, track.cuts.stop)
-        if isinstance(windows, WindowList):
-            pixels = min(pixels * counts[0], most)
-        return pixels * self.itemsize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -239,71 +154,17 @@ def plan_patches(
         Memory that may be used, in bytes.
     """
     if isinstance(windows, WindowGrid):
-        grid = replace(windows, tile=_tile(windows, arrays, max_bytes * _FRONT_SHARE))
+        grid = replace(windows, tile=tile_of(windows, arrays, max_bytes * _FRONT_SHARE))
         return PatchPlan(
             windows=grid,
             arrays=tuple(arrays),
             max_bytes=max_bytes,
-            waiting=_waiting(grid, arrays, grid.tile),
+            waiting=waiting_bytes(grid, arrays, grid.tile),
         )
     return _plan_list(windows, tuple(arrays), max_bytes)
 
 
-# Tiles of a grid
-
-
-def _tile(grid: WindowGrid, arrays: Sequence[Sampled], limit: float) -> tuple[int, ...]:
-    """Return the widest tile whose layer of waiting chunks stays within a limit."""
-    tile = list(grid.counts)
-    sweep = _sweep(tile)
-    while _front_bytes(grid, arrays, tile, sweep) > limit:
-        extents = [
-            (axis.size + (n - 1) * axis.stride if n > 1 and k != sweep else 0, k)
-            for k, (axis, n) in enumerate(zip(grid.axes, tile, strict=True))
-        ]
-        extent, widest = max(extents)
-        if not extent:
-            break
-        tile[widest] = -(-tile[widest] // 2)
-    return tuple(tile)
-
-
-def _waiting(grid: WindowGrid, arrays: Sequence[Sampled], tile: Sequence[int]) -> tuple[float, ...]:
-    """Return about the bytes of each array's chunks that wait while a tile is swept."""
-    sweep = _sweep(tile)
-    return tuple(
-        0.0 if array.held else _front_bytes(grid, [array], tile, sweep) + 4 * array.chunk_bytes
-        for array in arrays
-    )
-
-
-def _sweep(counts: Sequence[int]) -> int:
-    """Return the axis along which layers follow each other: the first with several windows."""
-    return next((axis for axis, n in enumerate(counts) if n > 1), 0)
-
-
-def _front_bytes(
-    grid: WindowGrid, arrays: Sequence[Sampled], tile: Sequence[int], sweep: int
-) -> float:
-    """Return the bytes of the chunks that wait while a tile is swept along one axis."""
-    total = 0.0
-    for array in arrays:
-        if array.held:
-            continue
-        pixels = 1.0
-        for track in array.tracks:
-            chunk = track.cuts.largest
-            if track.window is None:
-                pixels *= track.cuts.stop
-            elif track.window == sweep:
-                # Chunks that a window may touch, but for the layer that is being read.
-                pixels *= chunk * ((track.size + chunk - 2) // chunk)
-            else:
-                axis = grid.axes[track.window]
-                extent = track.size + track.ratio * axis.stride * (tile[track.window] - 1)
-                pixels *= min(extent + chunk, track.cuts.stop)
-        total += pixels * array.itemsize
-    return total
+# Groups of a grid
 
 
 def _grid_runs(
@@ -403,16 +264,10 @@ def _most_bytes(arrays: Sequence[Sampled], count: int) -> int:
             continue
         whole = math.prod(track.cuts.stop for track in array.tracks)
         touched = math.prod(
-            min(track.cuts.stop, _chunks_of(track) * track.cuts.largest) for track in array.tracks
+            min(track.cuts.stop, track.most_chunks * track.cuts.largest) for track in array.tracks
         )
         total += array.itemsize * min(whole, count * touched)
     return total
-
-
-def _chunks_of(track: Track) -> int:
-    """Return the number of chunks that one window can touch along an axis."""
-    chunk = max(track.cuts.largest, 1)
-    return (track.size + chunk - 2) // chunk + 1
 
 
 def _cells(windows: WindowList, arrays: Sequence[Sampled], limit: float) -> IntArray:
@@ -423,7 +278,7 @@ def _cells(windows: WindowList, arrays: Sequence[Sampled], limit: float) -> IntA
         for length, size in zip(windows.lengths, windows.size, strict=True)
     )
     grid = WindowGrid(axes=axes)
-    tile = _tile(grid, arrays, limit)
+    tile = tile_of(grid, arrays, limit)
     width = [n * axis.stride for n, axis in zip(tile, axes, strict=True)]
     cells = np.zeros(len(windows), np.intp)
     for axis, (n, length) in enumerate(zip(width, windows.lengths, strict=True)):

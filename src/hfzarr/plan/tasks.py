@@ -12,7 +12,8 @@ import numpy as np
 
 from hfzarr.plan.axis import IntArray
 from hfzarr.plan.cuts import Cuts
-from hfzarr.plan.patches import Group, PatchPlan, Sampled, Track
+from hfzarr.plan.patches import Group, PatchPlan
+from hfzarr.plan.tracks import Sampled, Track
 from hfzarr.plan.windows import WindowGrid
 
 __all__ = ["Block", "Box", "Gather", "chunks_under", "tasks"]

@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from hfzarr.plan.axis import IntArray
 from hfzarr.plan.cuts import Cuts
-from hfzarr.plan.patches import Track
+from hfzarr.plan.tracks import Track
 
 __all__ = ["Blocks", "Layout", "gather_grid", "gather_list"]
 
@@ -81,8 +81,10 @@ def gather_grid(
     out = np.empty((*counts, *layout.size), layout.dtype)
     if layout.sticks_out(starts):
         out[...] = layout.pad
+    # NumPy has no strided views of its own strings.
+    apart = layout.dtype.kind == "T"
     pieces = [
-        list(_pieces(track, cuts, some))
+        list(_pieces(track, cuts, some, apart))
         for track, cuts, some in zip(layout.tracks, layout.cuts, starts, strict=True)
     ]
     for combination in itertools.product(*pieces):
@@ -157,9 +159,9 @@ class _Piece:
     """Pixels from one window to the next."""
 
 
-def _pieces(track: Track, cuts: Cuts, starts: IntArray) -> Iterator[_Piece]:
-    """Yield what each block gives to the windows along one axis."""
-    for first, n, step in _even_runs(starts):
+def _pieces(track: Track, cuts: Cuts, starts: IntArray, apart: bool) -> Iterator[_Piece]:
+    """Yield what each block gives to the windows along one axis, or to each window apart."""
+    for first, n, step in _even_runs(starts, apart):
         begin = int(starts[first])
         for number in cuts.covered(begin, begin + (n - 1) * step + track.size):
             low, high = cuts.interval(number)
@@ -186,9 +188,12 @@ def _pieces(track: Track, cuts: Cuts, starts: IntArray) -> Iterator[_Piece]:
                 yield _Piece(number, inside, patch, slice(first + i, first + i + 1), step)
 
 
-def _even_runs(starts: IntArray) -> Iterator[tuple[int, int, int]]:
+def _even_runs(starts: IntArray, apart: bool) -> Iterator[tuple[int, int, int]]:
     """Cut ascending starts into evenly spaced runs: first place, number and step of each."""
     values = starts.tolist()
+    if apart:
+        yield from ((i, 1, 1) for i in range(len(values)))
+        return
     first = 0
     while first < len(values):
         stop = first + 1

@@ -56,7 +56,7 @@ def patch_arrays(job: PatchJob, name: str, chunked: Mapping[int, da.Array]) -> l
         dependencies: Any = [chunked[number]] if number in chunked else []
         layers = HighLevelGraph.from_collections(f"{name}-{number}", graph, dependencies)
         shape = [track.size for track in job.plan.arrays[number].tracks]
-        chunks = (tuple(groups), *[(n,) for n in shape])
+        chunks = (tuple(groups) or (0,), *[(n,) for n in shape])
         meta = np.empty((0,) * len(chunks), job.dtypes[number])
         make: Any = da.Array  # without type hints
         results.append(make(layers, f"{name}-{number}", chunks=chunks, meta=meta))

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hfzarr.plan.axis import IntArray
-from hfzarr.plan.patches import Sampled
 from hfzarr.plan.tasks import chunks_under
+from hfzarr.plan.tracks import Sampled
 from hfzarr.plan.windows import Windows
 from hfzarr.run.gather import Blocks, Layout, gather_list
 from hfzarr.run.share import Region

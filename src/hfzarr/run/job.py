@@ -28,7 +28,7 @@ from hfzarr.run.decode import ChunkDecoder, Place, decode_index
 from hfzarr.run.pool import for_each, workers
 from hfzarr.store.source import ByteRange, Source
 
-__all__ = ["IndexCache", "Job", "Plan", "advance"]
+__all__ = ["IndexCache", "Job", "Plan", "Rows", "Target", "advance"]
 
 Plan = GridPlan | PointsPlan | ChunksPlan
 Requests = list[tuple[str, ByteRange]]
@@ -104,6 +104,30 @@ class Fetch:
     shard: Plan | None = None
 
 
+class Rows:
+    """Arrays that stand for one: each is a place along its first axis.
+
+    Parameters
+    ----------
+    rows
+        The arrays.
+    """
+
+    def __init__(self, rows: Sequence[npt.NDArray[Any]]) -> None:
+        self._rows = rows
+
+    def __getitem__(self, index: tuple[Any, ...]) -> npt.NDArray[Any]:
+        part: npt.NDArray[Any] = self._rows[index[0]][index[1:]]
+        return part
+
+    def __setitem__(self, index: tuple[Any, ...], values: Any) -> None:
+        self._rows[index[0]][index[1:]] = values
+
+
+#: What a read fills.
+Target = npt.NDArray[Any] | Rows
+
+
 class Job:
     """One read: where its bytes come from, and the array that they fill.
 
@@ -122,8 +146,9 @@ class Job:
         chain: CodecChain,
         indexes: IndexCache,
         plan: Plan,
+        out: Target,
     ) -> None:
-        self.out = np.empty(plan.shape, meta.dtype)
+        self.out = out
         self.width = min(workers(), len(plan), 1 + len(plan) * chain.nbytes // _WORTH_A_THREAD)
         self._source = source
         self._meta = meta

@@ -17,7 +17,7 @@ from hfzarr.model.codecs import CodecChain, fast_chain
 from hfzarr.plan.axis import AxisRun, Indexer, normalize
 from hfzarr.plan.grid import ChunksPlan, plan_grid, plan_points
 from hfzarr.plan.tasks import Box
-from hfzarr.run.job import IndexCache, Job, Plan, advance
+from hfzarr.run.job import IndexCache, Job, Plan, Rows, Target, advance
 from hfzarr.run.pool import for_each
 from hfzarr.store.source import Source
 
@@ -95,7 +95,7 @@ class ArrayReader:
         """
         if self._chain is None:
             return self._read_with_zarr(selection)
-        return self._run(
+        return self._whole(
             self._chain, plan_grid(self.meta.shape, self._chain.inner_chunk, selection)
         )
 
@@ -123,7 +123,7 @@ class ArrayReader:
             return self.read()
         if self._chain is None:
             return self._points_with_zarr(indexers)
-        return self._run(
+        return self._whole(
             self._chain, plan_points(self.meta.shape, self._chain.inner_chunk, indexers)
         )
 
@@ -138,7 +138,7 @@ class ArrayReader:
         Returns
         -------
         list of numpy.ndarray
-            The pixels of each box; views of one array, if they are of single chunks.
+            The pixels of each box.
 
         Raises
         ------
@@ -149,7 +149,10 @@ class ArrayReader:
         chunks = None if chain is None or len(boxes) < 2 else _single_chunks(boxes, chain)
         if chain is None or chunks is None:
             return [self.read([slice(start, stop) for start, stop in box]) for box in boxes]
-        rows = self._run(chain, ChunksPlan.of(chain.inner_chunk, chunks))
+        plan = ChunksPlan.of(chain.inner_chunk, chunks)
+        # One array to a chunk: views of a common one would keep each other in memory.
+        rows = [np.empty(plan.chunk, self.meta.dtype) for _ in chunks]
+        self._run(chain, plan, Rows(rows))
         return [
             row[
                 tuple(slice(a % n, a % n + b - a) for (a, b), n in zip(box, row.shape, strict=True))
@@ -175,25 +178,31 @@ class ArrayReader:
             chain, plan_points(self.meta.shape, chain.inner_chunk, indexers)
         )
 
-    def _run(self, chain: CodecChain, plan: Plan) -> npt.NDArray[Any]:
-        job = Job(self.source, self.meta, chain, self._indexes, plan)
-        if job.out.size and self.source.local:
+    def _whole(self, chain: CodecChain, plan: Plan) -> npt.NDArray[Any]:
+        out = np.empty(plan.shape, self.meta.dtype)
+        if out.size:
+            self._run(chain, plan, out)
+        return out.reshape(plan.result_shape)
+
+    def _run(self, chain: CodecChain, plan: Plan, out: Target) -> None:
+        job = Job(self.source, self.meta, chain, self._indexes, plan, out)
+        if self.source.local:
             for_each(job.fetch_and_take, job.local_fetches(plan), width=job.width)
-        elif job.out.size:
-            steps = job.steps(plan)
-            requests = advance(steps, None)
-            while requests is not None:
-                requests = advance(steps, self.source.get_many(requests))
-        return job.out.reshape(plan.result_shape)
+            return
+        steps = job.steps(plan)
+        requests = advance(steps, None)
+        while requests is not None:
+            requests = advance(steps, self.source.get_many(requests))
 
     async def _run_async(self, chain: CodecChain, plan: Plan) -> npt.NDArray[Any]:
-        job = Job(self.source, self.meta, chain, self._indexes, plan)
+        out = np.empty(plan.shape, self.meta.dtype)
+        job = Job(self.source, self.meta, chain, self._indexes, plan, out)
         steps, get = job.steps(plan), self.source.get_async
-        requests = await asyncio.to_thread(advance, steps, None) if job.out.size else None
+        requests = await asyncio.to_thread(advance, steps, None) if out.size else None
         while requests is not None:
             replies = await asyncio.gather(*[get(key, part) for key, part in requests])
             requests = await asyncio.to_thread(advance, steps, replies)
-        return job.out.reshape(plan.result_shape)
+        return out.reshape(plan.result_shape)
 
     def _read_with_zarr(self, selection: Sequence[Indexer]) -> npt.NDArray[Any]:
         meta = self.meta

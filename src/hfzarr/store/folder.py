@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,6 +60,19 @@ class FolderSource:
     def probe(self, keys: Sequence[str]) -> list[bytes | PermissionError | None]:
         """Return many files that may or may not be there."""
         return [self.get(key) for key in keys]
+
+    def sizes(self, keys: Sequence[str]) -> list[int | None]:
+        """Return the sizes of many files in bytes."""
+        return [self._size(key) for key in keys]
+
+    def _size(self, key: str) -> int | None:
+        try:
+            found = os.stat(f"{self.root}/{key}")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise ReadError(f"store {self.root!r}: cannot look at {key!r}: {error}") from error
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     async def get_async(self, key: str, byte_range: ByteRange = None) -> bytes | None:
         """Like `get`."""

@@ -39,6 +39,12 @@ class Source(Protocol):
         A store may refuse (403) what it would not say is absent; that is returned, not raised.
         """
 
+    def sizes(self, keys: Sequence[str]) -> list[int | None]:
+        """Return how many bytes `get` would return for each of many keys, without reading them.
+
+        A key that is absent has None. A store that cannot tell raises ``UnsupportedError``.
+        """
+
     async def get_async(self, key: str, byte_range: ByteRange = None) -> bytes | None:
         """Like `get`, without blocking the event loop."""
 

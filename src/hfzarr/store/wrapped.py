@@ -81,6 +81,37 @@ class ZarrSource:
                 return error.__cause__
             raise
 
+    def sizes(self, keys: Sequence[str]) -> list[int | None]:
+        """Return the sizes of many objects in bytes, all requests under way at once.
+
+        Raises
+        ------
+        UnsupportedError
+            The store can tell a size only by reading.
+        """
+        return self._sync(_gather([self._sizing(key) for key in keys]))
+
+    def _sizing(self, key: str) -> Callable[[], Awaitable[int | None]]:
+        return lambda: self._size(key)
+
+    async def _size(self, key: str) -> int | None:
+        store = _telling_sizes(self.store)
+        if store is None:
+            raise UnsupportedError(
+                f"store {self.url!r} ({type(self.store).__name__}) tells the size of {key!r} only "
+                "by reading it"
+            )
+        try:
+            await store._ensure_open()
+            return await store.getsize(key)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, KeyError):
+            return None
+        except Exception as error:
+            raise ReadError(
+                f"store {self.url!r}: cannot tell the size of {key!r}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
     def _request(self, request: tuple[str, ByteRange]) -> Callable[[], Awaitable[bytes | None]]:
         return lambda: self._get(*request)
 
@@ -148,6 +179,19 @@ class ZarrSource:
 
     def close(self) -> None:
         """Leave the store open: it may be the caller's."""
+
+
+def _telling_sizes(store: Store) -> Store | None:
+    """Return the store that tells sizes without reading, itself or what it wraps, if any does."""
+    from zarr.abc.store import Store as Base
+    from zarr.storage import MemoryStore, WrapperStore
+
+    # What zarr-python gives to stores that have no such method reads the object.
+    while type(store).getsize is Base.getsize and not isinstance(store, MemoryStore):
+        if not isinstance(store, WrapperStore):
+            return None
+        store = store._store
+    return store
 
 
 def _byte_request(byte_range: ByteRange) -> ByteRequest | None:

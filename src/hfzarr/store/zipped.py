@@ -185,6 +185,13 @@ class ZipSource:
         """Return many entries that may or may not be there."""
         return [self.get(key) for key in keys]
 
+    def sizes(self, keys: Sequence[str]) -> list[int | None]:
+        """Return the sizes of many entries in bytes, inflated, as the zip's directory has them."""
+        archive = self._open()
+        known = archive.NameToInfo
+        found = [known.get(self._prefix + key) for key in keys]
+        return [None if one is None or one.is_dir() else one.file_size for one in found]
+
     async def get_async(self, key: str, byte_range: ByteRange = None) -> bytes | None:
         """Like `get`, in a thread where the file is remote."""
         if self.local:

@@ -1,0 +1,92 @@
+"""Tiles: windows that share what is read for them, as many as memory allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from hfzarr.plan.tracks import Sampled
+from hfzarr.plan.windows import WindowGrid
+
+__all__ = ["tile_of", "waiting_bytes"]
+
+
+def tile_of(grid: WindowGrid, arrays: Sequence[Sampled], limit: float) -> tuple[int, ...]:
+    """Return the widest tile whose layer of waiting chunks stays within a limit."""
+    tile = list(grid.counts)
+    sweep = _sweep(tile)
+    while sum(_front_bytes(grid, array, tile) for array in arrays) > limit:
+        extents = [
+            (axis.size + (n - 1) * axis.stride if n > 1 and k != sweep else 0, k)
+            for k, (axis, n) in enumerate(zip(grid.axes, tile, strict=True))
+        ]
+        extent, widest = max(extents)
+        if not extent:
+            break
+        tile[widest] = _halved(tile[widest], grid.axes[widest].stride, _chunk(arrays, widest))
+    return tuple(tile)
+
+
+def _halved(count: int, stride: int, chunk: int) -> int:
+    """Return about half as many windows, so that whole chunks lie under them where they can."""
+    half = -(-count // 2)
+    per_chunk = chunk // math.gcd(stride, chunk)
+    return half - half % per_chunk if half > per_chunk else half
+
+
+def _chunk(arrays: Sequence[Sampled], window: int) -> int:
+    """Return the longest chunk along an axis of the windows."""
+    chunks = [
+        round(track.cuts.largest / track.ratio)
+        for array in arrays
+        if not array.held
+        for track in array.tracks
+        if track.window == window
+    ]
+    return max(chunks, default=1) or 1
+
+
+def waiting_bytes(
+    grid: WindowGrid, arrays: Sequence[Sampled], tile: Sequence[int]
+) -> tuple[float, ...]:
+    """Return about the bytes of each array's chunks that wait while a tile is swept."""
+    return tuple(
+        0.0 if array.held else _front_bytes(grid, array, tile) + 4 * array.chunk_bytes
+        for array in arrays
+    )
+
+
+def _sweep(counts: Sequence[int]) -> int:
+    """Return the axis along which layers follow each other: the first with several windows."""
+    return next((axis for axis, n in enumerate(counts) if n > 1), 0)
+
+
+def _front_bytes(grid: WindowGrid, array: Sampled, tile: Sequence[int]) -> float:
+    """Return the bytes of the chunks that wait while a tile is swept axis by axis.
+
+    Along the first axis on which windows share chunks, a layer of them waits, as wide as the tile
+    along the axes that follow and as one window along those before.
+    """
+    if array.held:
+        return 0.0
+    waiting = 0.0
+    pixels = float(array.itemsize)
+    for track in sorted(array.tracks, key=lambda t: -1 if t.window is None else t.window):
+        if track.window is None:
+            pixels *= track.cuts.stop
+            continue
+        chunk = max(track.cuts.largest, 1)
+        stride = track.ratio * grid.axes[track.window].stride
+        n = tile[track.window]
+        # Windows that begin with a chunk and end before the next one begins share none.
+        apart = n == 1 or (track.size <= stride and stride % chunk == track.cuts.origin == 0)
+        if waiting:
+            extent = track.size + stride * (n - 1)
+            pixels *= min(extent + chunk, track.cuts.stop)
+        elif apart:
+            pixels *= min(track.most_chunks * chunk, track.cuts.stop)
+        else:
+            # All chunks that a window may touch, but for the layer that is being read.
+            waiting = 1.0
+            pixels *= chunk * max((track.size + chunk - 2) // chunk, 1)
+    return pixels * waiting
