@@ -60,6 +60,7 @@ lowest: $(LOWEST_VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python ci/bench/open.py
+	$(BIN)/python ci/bench/patches.py --small
 
 clean:
 	rm -rf $(VENV) $(LOWEST_VENV) build dist hfzarr-demo .mypy_cache .ruff_cache .pytest_cache \
@@ -80,6 +81,8 @@ $(VENV)/.demo: $(VENV)/$(STAMP) pyproject.toml
 $(VENV)/.test: $(VENV)/$(STAMP) pyproject.toml
 	@echo "Installing hfzarr[test] into $(VENV)"
 	@$(BIN)/python $(INSTALL) -e ".[test]"
+	@$(BIN)/python $(INSTALL) -e ".[torch]" 2>/dev/null || \
+		echo "There is no torch for this Python: the tests that need it are skipped"
 	@touch $(VENV)/.demo $@
 
 # On top of the test libraries, so that mypy sees the types of everything that is imported.

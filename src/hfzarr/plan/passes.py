@@ -45,22 +45,32 @@ class Needs:
         Blocks of different tiles have different numbers.
     boxes
         The pixels of each block: shape ``(blocks, axes, 2)``.
+    uses
+        How many groups need each block.
     """
 
     stops: IntArray
     blocks: IntArray
     boxes: IntArray
+    uses: IntArray
+
+    @classmethod
+    def of(cls, stops: IntArray, blocks: IntArray, boxes: IntArray) -> Needs:
+        """Return the needs of all groups."""
+        uses = np.bincount(blocks, minlength=len(boxes))
+        return cls(stops=stops, blocks=blocks, boxes=boxes, uses=uses)
+
+    def only(self, groups: IntArray) -> Needs:
+        """Return the needs of some groups; blocks still wait for the others."""
+        parts = [self.blocks[self.stops[g] : self.stops[g + 1]] for g in groups.tolist()]
+        stops = np.cumsum([0, *map(len, parts)], dtype=np.intp)
+        return replace(self, stops=stops, blocks=np.concatenate(parts))
 
     @property
     def pixels(self) -> IntArray:
         """Pixels of each block."""
         found: IntArray = (self.boxes[:, :, 1] - self.boxes[:, :, 0]).prod(axis=1)
         return found
-
-    @property
-    def uses(self) -> IntArray:
-        """How many groups need each block."""
-        return np.bincount(self.blocks, minlength=len(self.boxes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,11 +82,11 @@ class Pass:
     stops
         Where in `blocks` each read's blocks start, and where the last one's end.
     blocks
-        Numbers of the blocks of each read, in order.
+        Numbers of the blocks that are read, in order.
     first, last
-        For each read, the group that reads it, and the last one for which it stays in memory.
+        For each of them, the group that reads it, and the last one for which it stays in memory.
     nbytes
-        Bytes of each read, decoded.
+        Bytes of each of them, decoded.
     """
 
     stops: IntArray
@@ -210,7 +220,7 @@ def peak_bytes(passes: Sequence[Pass], results: IntArray, *, threads: int) -> in
 def shortened(plan: PatchPlan) -> tuple[PatchPlan, float]:
     """Return a plan, or one of a part of its windows, and how many times that part is the whole.
 
-    Grids lose windows along their longest axes. Lists lose whole tiles where they have several,
+    Grids lose tiles, and then windows along the axis that they are swept along. Lists lose whole tiles where they have several,
     evenly spaced; otherwise windows at the end.
     """
     n = len(plan.windows)
@@ -221,16 +231,21 @@ def shortened(plan: PatchPlan) -> tuple[PatchPlan, float]:
         most = (first.stop - first.first) * _MOST_GROUPS
         part = replace(plan, windows=_smaller(plan.windows, most))
     else:
-        rows = sum(math.prod(_most_chunks(track) for track in a.tracks) for a in plan.arrays)
+        rows = sum(math.prod(track.most_chunks for track in a.tracks) for a in plan.arrays)
         part = _fewer(plan, plan.windows, max(1, _MOST_ROWS // max(rows, 1)))
     return part, n / len(part.windows)
 
 
 def _smaller(grid: WindowGrid, most: int) -> WindowGrid:
     counts = list(grid.counts)
+    sweep = next((axis for axis, n in enumerate(counts) if n > 1), 0)
     while math.prod(counts) > most and max(counts) > 1:
-        longest = counts.index(max(counts))
-        counts[longest] = -(-counts[longest] // 2)
+        tiles = [n / tile for n, tile in zip(counts, grid.tile, strict=True)]
+        # What waits in memory depends on how wide a tile is, not on how long.
+        axis = sweep if counts[sweep] > 1 else counts.index(max(counts))
+        if max(tiles) > 1:
+            axis = tiles.index(max(tiles))
+        counts[axis] = -(-counts[axis] // 2)
     axes = tuple(
         axis
         if n == axis.count
@@ -256,11 +271,6 @@ def _fewer(plan: PatchPlan, windows: WindowList, most: int) -> PatchPlan:
     )
 
 
-def _most_chunks(track: Track) -> int:
-    chunk = max(track.cuts.largest, 1)
-    return min(track.cuts.count, (track.size + chunk - 2) // chunk + 1)
-
-
 class _Listed:
     """The tasks of one array, listed."""
 
@@ -282,7 +292,7 @@ class _Listed:
         self._stops.append(len(self._blocks))
 
     def needs(self, axes: int) -> Needs:
-        return Needs(
+        return Needs.of(
             stops=np.array(self._stops, np.intp),
             blocks=np.array(self._blocks, np.intp),
             boxes=np.array(self._boxes, np.intp).reshape(len(self._boxes), axes, 2),
@@ -304,7 +314,7 @@ def _list_needs(
     pairs = np.unique(group_of[rows] * total + numbers)
     of_group, chunk = np.divmod(pairs, total)
     keys, blocks = np.unique(tiles[of_group] * total + chunk, return_inverse=True)
-    return Needs(
+    return Needs.of(
         stops=np.searchsorted(of_group, np.arange(len(groups) + 1)),
         blocks=blocks.reshape(-1),
         boxes=chunk_boxes(tracks, keys % total),
@@ -372,15 +382,15 @@ class _Shared:
             nbytes = self._sizes[block]
             if i == 0 or size + nbytes > self._per_read:
                 self._stops.append(len(self._blocks))
-                self._first.append(group)
-                self._last.append(group)
                 size = 0
             size += nbytes
-            self._blocks.append(block)
-            self._stops[-1] = len(self._blocks)
             if self._uses[block] > 1:
-                self._read_of[block] = len(self._first) - 1
+                self._read_of[block] = len(self._blocks)
                 self._size += nbytes
+            self._blocks.append(block)
+            self._first.append(group)
+            self._last.append(group)
+            self._stops[-1] = len(self._blocks)
 
     def _drop(self, group: int, block: int) -> None:
         del self._left[block]
@@ -390,12 +400,11 @@ class _Shared:
     def result(self, end: int) -> Pass:
         for block in list(self._left):
             self._drop(end, block)
-        stops, blocks = np.array(self._stops, np.intp), np.array(self._blocks, np.intp)
-        ends = np.concatenate([[0], np.cumsum(np.array(self._sizes, np.intp)[blocks])])
+        blocks = np.array(self._blocks, np.intp)
         return Pass(
-            stops=stops,
+            stops=np.array(self._stops, np.intp),
             blocks=blocks,
             first=np.array(self._first, np.intp),
             last=np.array(self._last, np.intp),
-            nbytes=ends[stops[1:]] - ends[stops[:-1]],
+            nbytes=np.array(self._sizes, np.intp)[blocks],
         )
