@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 import warnings
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,13 +14,15 @@ import xarray as xr
 from xarray import IndexVariable, Variable
 
 from hfzarr.errors import TargetError
+from hfzarr.faces.members import PATCH, Member, PatchSet, Shift
+from hfzarr.faces.patch_coords import left_out_of, window_coords
 from hfzarr.faces.regions import cuts_of, is_dask, region_of
-from hfzarr.faces.windowing import spacing_along
 from hfzarr.model.spacing import spacing_of
 from hfzarr.plan.axis import IntArray
 from hfzarr.plan.patches import plan_patches
 from hfzarr.plan.tracks import Sampled, Track
-from hfzarr.plan.windows import AxisWindows, WindowGrid, WindowList
+from hfzarr.plan.windows import WindowGrid, WindowList
+from hfzarr.run.graph import patch_arrays
 from hfzarr.run.hold import PatchArrays
 from hfzarr.run.tasks import PatchJob, run_threaded
 
@@ -32,79 +34,17 @@ __all__ = [
     "PatchSet",
     "Shift",
     "label_patches",
+    "left_out_of",
+    "made_of",
     "patch_dataset",
     "patch_job",
     "patch_set",
     "stream_patches",
 ]
 
-PATCH = "patch"
 #: Where a Dataset of patches keeps how it is made: it travels with it, and is never written.
 PLAN_KEY = "hfzarr_patches"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shift:
-    """How windows lie on a Dataset that is not the one that they were made for.
-
-    Attributes
-    ----------
-    size
-        Pixels of a window there.
-    ratio, offset
-        A window that starts at ``s`` starts there at ``floor(ratio * s + offset + 1/2)``.
-    """
-
-    size: int
-    ratio: float = 1.0
-    offset: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Member:
-    """A Dataset that patches are cut from, and what its parts are called in the result.
-
-    Attributes
-    ----------
-    dataset
-        The Dataset.
-    names
-        New names of variables.
-    dims
-        New names of windowed dimensions.
-    shifts
-        How windows lie on each windowed dimension.
-    """
-
-    dataset: Dataset
-    shifts: Mapping[Hashable, Shift]
-    names: Mapping[Hashable, Hashable] = field(default_factory=dict)
-    dims: Mapping[Hashable, Hashable] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PatchSet:
-    """All that patches are made of, before they are made.
-
-    Attributes
-    ----------
-    windows
-        The windows.
-    dims
-        The dimensions that they have, in the order of their axes.
-    members
-        What patches are cut from; the first is the one that the windows were made for.
-    sources
-        The variables that are cut, in the order of `arrays`.
-    arrays
-        The variables as arrays.
-    """
-
-    windows: WindowGrid | WindowList
-    dims: tuple[Hashable, ...]
-    members: tuple[Member, ...]
-    sources: tuple[tuple[Member, Hashable], ...]
-    arrays: PatchArrays
+NAMES_KEY = "hfzarr_patch_names"
 
 
 def patch_set(
@@ -166,8 +106,6 @@ def patch_set(
 
 def patch_dataset(patches: PatchSet, *, max_bytes: int) -> Dataset:
     """Return patches as a lazy Dataset, one dask task to a group of patches."""
-    from hfzarr.run.graph import patch_arrays
-
     job = patch_job(patches, max_bytes=max_bytes)
     variables = [_plain(member.dataset.variables[name]) for member, name in patches.sources]
     chunked: dict[int, Any] = {
@@ -175,7 +113,7 @@ def patch_dataset(patches: PatchSet, *, max_bytes: int) -> Dataset:
     }
     arrays = patch_arrays(job, f"patches-{uuid.uuid4().hex}", chunked)
     data: dict[Hashable, Variable] = {}
-    coords = _window_coords(patches, job.plan.windows)
+    coords = window_coords(patches, job.plan.windows)
     for (member, name), array in zip(patches.sources, arrays, strict=True):
         variable = member.dataset.variables[name]
         cut = Variable(_patch_dims(member, variable), array, variable.attrs)
@@ -185,7 +123,29 @@ def patch_dataset(patches: PatchSet, *, max_bytes: int) -> Dataset:
         _keep_unpatched(member, data, coords)
     result = xr.Dataset(data, coords=coords, attrs=_attrs(patches))
     result.encoding[PLAN_KEY] = (patches, job)
+    result.encoding[NAMES_KEY] = _graph_names(result)
     return result
+
+
+def made_of(dataset: Dataset) -> tuple[PatchSet, PatchJob] | None:
+    """Return how a Dataset of patches is made; None for any other, and for one that was changed.
+
+    xarray keeps what travels with a Dataset when it selects from it or computes with it.
+    """
+    made: tuple[PatchSet, PatchJob] | None = dataset.encoding.get(PLAN_KEY)
+    if made is None or dataset.encoding.get(NAMES_KEY) != _graph_names(dataset):
+        return None
+    return made
+
+
+def _graph_names(dataset: Dataset) -> dict[Hashable, str]:
+    """Return the names of the dask arrays, which differ for all that differs."""
+    found: dict[Hashable, str] = {}
+    for name, variable in dataset.data_vars.items():
+        data: Any = variable.variable._data
+        if PATCH in variable.dims and is_dask(data):
+            found[name] = data.name
+    return found
 
 
 def stream_patches(dataset: Dataset, *, ahead: int | None = None) -> Iterator[Dataset]:
@@ -196,8 +156,8 @@ def stream_patches(dataset: Dataset, *, ahead: int | None = None) -> Iterator[Da
     TargetError
         The Dataset is not one of patches, as it was made.
     """
-    made = dataset.encoding.get(PLAN_KEY)
-    if made is None or dataset.sizes.get(PATCH) != len(made[1].plan.windows):
+    made = made_of(dataset)
+    if made is None:
         raise TargetError(
             "wanted a Dataset as patches() or random_patches() returned it; compute a selection "
             "of one instead"
@@ -234,7 +194,7 @@ def label_patches(patches: PatchSet, numbers: IntArray, values: Mapping[str, Any
     """
     origins = patches.windows.starts(numbers)
     listed = WindowList(lengths=patches.windows.lengths, size=patches.windows.size, origins=origins)
-    coords = _window_coords(patches, listed, numbers)
+    coords = window_coords(patches, listed, numbers)
     data: dict[Hashable, Variable] = {}
     for member, name in patches.sources:
         variable = member.dataset.variables[name]
@@ -336,74 +296,6 @@ def _patch_dims(member: Member, variable: Variable) -> tuple[Hashable, ...]:
     return (PATCH, *[member.dims.get(dim, dim) for dim in variable.dims])
 
 
-def _window_coords(
-    patches: PatchSet, windows: WindowGrid | WindowList, numbers: IntArray | None = None
-) -> dict[Hashable, Variable]:
-    """Return where each window lies, and the distances within one."""
-    if numbers is None:
-        numbers = np.arange(len(windows), dtype=np.int64)
-        reference = windows.starts(numbers)
-    else:
-        reference = windows.starts(np.arange(len(windows)))
-    coords: dict[Hashable, Variable] = {PATCH: Variable((PATCH,), numbers.astype(np.int64))}
-    for member in patches.members:
-        for dim, shift in member.shifts.items():
-            name = member.dims.get(dim, dim)
-            axis = patches.dims.index(dim)
-            if f"{name}_start" in coords or dim not in member.dataset.sizes:
-                continue
-            track = Track(
-                cuts=cuts_of(Variable((dim,), np.empty(member.dataset.sizes[dim], "u1")))[0],
-                size=shift.size,
-                ratio=shift.ratio,
-                offset=shift.offset,
-            )
-            starts = track.starts(reference[:, axis])
-            about = _about(patches.windows, axis, member.dataset.sizes[dim], shift)
-            coords[f"{name}_start"] = Variable((PATCH,), starts.astype(np.int64), about)
-            coords |= _world_coords(member.dataset, dim, name, starts, shift.size)
-    return coords
-
-
-def _about(
-    windows: WindowGrid | WindowList, axis: int, length: int, shift: Shift
-) -> dict[str, Any]:
-    about: dict[str, Any] = {"length": length, "size": shift.size}
-    if isinstance(windows, WindowGrid) and shift.ratio == 1.0:
-        one = windows.axes[axis]
-        about |= {"stride": one.stride, "edge": one.edge}
-        if one.left_out:
-            about["left_out"] = one.left_out
-    return about
-
-
-def _world_coords(
-    dataset: Dataset, dim: Hashable, name: Hashable, starts: IntArray, size: int
-) -> dict[Hashable, Variable]:
-    coords: dict[Hashable, Variable] = {}
-    if dim not in dataset.coords or dataset.coords[dim].dims != (dim,):
-        return coords
-    coord = dataset.coords[dim]
-    values = np.asarray(coord.values)
-    units = {"units": coord.attrs["units"]} if "units" in coord.attrs else {}
-    spacing = spacing_along(dataset, dim)
-    inside = (starts >= 0) & (starts < len(values))
-    if values.dtype.kind in "iufmM":
-        if spacing is not None and not inside.all():
-            origins = spacing.origin + starts * spacing.step
-            origins[inside] = values[starts[inside]]
-        else:
-            origins = values[np.clip(starts, 0, len(values) - 1)]
-        coords[f"{name}_origin"] = Variable((PATCH,), origins, units)
-    if spacing is not None:
-        about = {**units, "long_name": f"distance from {name}_origin"}
-        distances = np.arange(size) * spacing.step
-        # Without the minus that a descending coordinate gives to zero.
-        distances[:1] = abs(distances[:1])
-        coords[name] = Variable((name,), distances, about)
-    return coords
-
-
 def _keep_unpatched(
     member: Member, data: dict[Hashable, Variable], coords: dict[Hashable, Variable]
 ) -> None:
@@ -425,18 +317,3 @@ def _attrs(patches: PatchSet) -> dict[Hashable, Any]:
     if left_out:
         attrs["left_out"] = ", ".join(left_out)
     return attrs
-
-
-def left_out_of(patches: PatchSet) -> dict[str, int]:
-    """Return the pixels at the end of each dimension that no window reaches, where there are any.
-
-    Drawn windows leave out whatever they do; that is not counted.
-    """
-    if not isinstance(patches.windows, WindowGrid):
-        return {}
-    axes: Sequence[AxisWindows] = patches.windows.axes
-    return {
-        str(dim): axis.left_out
-        for dim, axis in zip(patches.dims, axes, strict=True)
-        if axis.left_out
-    }
