@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hfzarr.plan.tasks import tasks
+from hfzarr.run.share import SharedBlocks
 from hfzarr.run.tasks import Cut, PatchJob, cut_of, shared_blocks
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def patch_arrays(job: PatchJob, name: str, chunked: Mapping[int, da.Array]) -> l
             groups.append(cut.count)
     results = []
     for number, (graph, source) in enumerate(zip(graphs, sources, strict=True)):
+        if isinstance(source, SharedBlocks):
+            source.tasks = len(groups)
         if number not in chunked:
             graph[f"{name}-{number}-source"] = source
         dependencies: Any = [chunked[number]] if number in chunked else []

@@ -42,8 +42,8 @@ class SharedBlocks:
 
     A block goes when it was asked for as often as it said it would be, or when blocks exceed the
     limit and nobody has asked for it for longest; a task that then still needs it reads it again.
-    When a task comes a second time, a new pass has begun, and what an unfinished one left goes.
-    Pickles without its blocks.
+    When all tasks have come, or one comes a second time, a pass is over, and what it left goes:
+    counts are wrong after a pass that was not finished. Pickles without its blocks.
 
     Parameters
     ----------
@@ -53,19 +53,22 @@ class SharedBlocks:
         Bytes that may wait.
     per_read
         Bytes to read at once.
+    tasks
+        How many tasks a pass has; 0 if that is not known.
     """
 
-    def __init__(self, region: Region, limit: int, per_read: int) -> None:
+    def __init__(self, region: Region, limit: int, per_read: int, tasks: int = 0) -> None:
         self.region = region
         self.limit = limit
         self.per_read = per_read
+        self.tasks = tasks
         self._entries: OrderedDict[Key, _Entry] = OrderedDict()
         self._size = 0
         self._tasks: set[int] = set()
         self._lock = threading.Lock()
 
-    def __reduce__(self) -> tuple[type[SharedBlocks], tuple[Region, int, int]]:
-        return SharedBlocks, (self.region, self.limit, self.per_read)
+    def __reduce__(self) -> tuple[type[SharedBlocks], tuple[Region, int, int, int]]:
+        return SharedBlocks, (self.region, self.limit, self.per_read, self.tasks)
 
     @property
     def nbytes(self) -> int:
@@ -122,9 +125,7 @@ class SharedBlocks:
         entries, mine = [], []
         with self._lock:
             if task in self._tasks:
-                for key in [key for key, entry in self._entries.items() if entry.future.done()]:
-                    self._drop(key)
-                self._tasks.clear()
+                self._end_pass()
             self._tasks.add(task)
             for i, (key, n) in enumerate(zip(keys, uses, strict=True)):
                 entry = self._entries.get(key)
@@ -158,11 +159,18 @@ class SharedBlocks:
                 entry.left -= 1
                 if entry.left == 0 and self._entries.get(key) is entry:
                     self._drop(key)
+            if len(self._tasks) == self.tasks:
+                self._end_pass()
             for key in list(self._entries) if self._size > self.limit else []:
                 if self._size <= self.limit:
                     break
                 if self._entries[key].future.done():
                     self._drop(key)
+
+    def _end_pass(self) -> None:
+        for key in [key for key, entry in self._entries.items() if entry.future.done()]:
+            self._drop(key)
+        self._tasks.clear()
 
     def _drop(self, key: Key) -> None:
         self._size -= self._entries.pop(key).nbytes

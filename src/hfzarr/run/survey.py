@@ -13,13 +13,14 @@ from hfzarr.errors import UnsupportedError
 from hfzarr.model.array import ArrayMeta
 from hfzarr.model.codecs import CodecChain, ShardIndex, fast_chain
 from hfzarr.plan.axis import IntArray
-from hfzarr.plan.grid import ChunksPlan, GridPlan
+from hfzarr.plan.grid import ChunksPlan, GridPlan, plan_grid
+from hfzarr.plan.tasks import Box
 from hfzarr.run.decode import Place, decode_index
-from hfzarr.run.job import _ABSENT, _INDEX_CACHE, Fetch, IndexCache, Job, Plan, advance
-from hfzarr.run.read import ArrayReader
+from hfzarr.run.job import _ABSENT, _INDEX_CACHE, Fetch, IndexCache, Job, Plan, Rows, advance
+from hfzarr.run.read import ArrayReader, _single_chunks
 from hfzarr.store.source import ByteRange, Source
 
-__all__ = ["Survey", "survey"]
+__all__ = ["Survey", "plans_of_boxes", "survey"]
 
 #: Of so many chunk files the sizes are asked, and of so many shards the indexes.
 _MOST_FILES = 1024
@@ -28,6 +29,11 @@ _MOST_SHARDS = 64
 _MOST_LISTED = 1 << 16
 #: A single selection with more chunks is looked at in part.
 _MOST_CHUNKS = 1 << 20
+
+_NUMBERS = (
+    *("requests", "chunks", "chunk_decodes", "shards"),
+    *("bytes_fetched", "bytes_stored", "bytes_decoded"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +59,14 @@ class Survey:
     bytes_decoded: int = 0
     estimates: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def times(self, factor: float) -> Survey:
+        """Return an estimate for something so many times as large."""
+        if factor == 1:
+            return self
+        numbers: dict[str, Any] = {name: round(getattr(self, name) * factor) for name in _NUMBERS}
+        inexact = tuple(dict.fromkeys([*self.estimates, *_NUMBERS]))
+        return replace(self, **numbers, estimates=inexact)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -108,7 +122,18 @@ def survey(reader: ArrayReader, plans: Sequence[Plan]) -> Survey:
         chunk_decodes=int(visits.counts.sum()),
         bytes_decoded=int(visits.counts.sum()) * math.prod(inner) * meta.dtype.itemsize,
     )
-    return _scaled(known, factor)
+    return known.times(factor)
+
+
+def plans_of_boxes(reader: ArrayReader, boxes: Sequence[Box]) -> list[Plan]:
+    """Return the plans by which a reader reads boxes together; see `ArrayReader.read_boxes`."""
+    meta, chain = reader.meta, fast_chain(reader.meta)
+    if chain is not None and len(boxes) > 1:
+        chunks = _single_chunks(boxes, chain)
+        if chunks is not None:
+            return [ChunksPlan.of(chain.inner_chunk, chunks)]
+    chunk = meta.inner_chunk or meta.shape
+    return [plan_grid(meta.shape, chunk, [slice(*side) for side in box]) for box in boxes]
 
 
 def _ask(reader: ArrayReader, plans: Sequence[Plan], visits: _Visits) -> Survey:
@@ -130,16 +155,6 @@ def _ask(reader: ArrayReader, plans: Sequence[Plan], visits: _Visits) -> Survey:
             estimates=("requests", "bytes_fetched", "bytes_stored"),
             notes=(f"{error}: taken to be as many as decoded",),
         )
-
-
-def _scaled(found: Survey, factor: float) -> Survey:
-    if factor == 1:
-        return found
-    names = ("requests", "chunks", "chunk_decodes", "shards")
-    names += ("bytes_fetched", "bytes_stored", "bytes_decoded")
-    numbers: dict[str, Any] = {name: round(getattr(found, name) * factor) for name in names}
-    inexact = tuple(dict.fromkeys([*found.estimates, *names]))
-    return replace(found, **numbers, estimates=inexact)
 
 
 def _thinned(plan: Plan, meta: ArrayMeta) -> tuple[Plan, int]:
@@ -307,6 +322,7 @@ class _Sample:
             for key, data in self._encoded.items()
         ]
         self._sizes: dict[str, int] | None = None
+        self._given: Any = _IndexSource(self._index)
 
     def read(self, plan: Plan, indexes: IndexCache) -> int:
         """Note what a read asks of the shards; return how many it touches, others included."""
@@ -316,7 +332,7 @@ class _Sample:
             if place not in self._keys:
                 continue
             self.reads += 1
-            job = _DryJob(self._meta, self._chain, indexes, self._index)
+            job = _DryJob(self._given, self._meta, self._chain, indexes, inner, _Nowhere())
             if self._source.local:
                 for fetch in job.local_fetches(inner):
                     self._reply((fetch.key, fetch.byte_range))
@@ -375,17 +391,6 @@ class _Sample:
 class _DryJob(Job):
     """Makes the requests that a job makes, and nothing of the replies."""
 
-    def __init__(
-        self,
-        meta: ArrayMeta,
-        chain: CodecChain,
-        indexes: IndexCache,
-        index: Callable[[str], bytes | None],
-    ) -> None:
-        nothing = ChunksPlan.of(chain.inner_chunk, [])
-        super().__init__(_IndexSource(index), meta, chain, indexes, nothing)  # type: ignore[arg-type]
-        self.out = _Nowhere()  # type: ignore[assignment]
-
     def take(self, fetch: Fetch, data: bytes | None) -> None:
         """Learn the index of a shard that is fetched whole."""
         if fetch.shard is not None and self._chain.sharding is not None:
@@ -403,8 +408,11 @@ class _IndexSource:
         return self.index(key)
 
 
-class _Nowhere:
+class _Nowhere(Rows):
     """What takes the pixels that nobody reads."""
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def __init__(self) -> None:
+        super().__init__([])
+
+    def __setitem__(self, index: tuple[Any, ...], values: Any) -> None:
         pass
