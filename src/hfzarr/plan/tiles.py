@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from hfzarr.plan.tracks import Sampled
+from hfzarr.plan.tracks import Sampled, Track
 from hfzarr.plan.windows import WindowGrid
 
 __all__ = ["tile_of", "waiting_bytes"]
@@ -65,28 +65,35 @@ def _front_bytes(grid: WindowGrid, array: Sampled, tile: Sequence[int]) -> float
     """Return the bytes of the chunks that wait while a tile is swept axis by axis.
 
     Along the first axis on which windows share chunks, a layer of them waits, as wide as the tile
-    along the axes that follow and as one window along those before.
+    along the axes that follow and as one window along those before. Along an axis that the array
+    does not have, windows share all of it.
     """
     if array.held:
         return 0.0
-    waiting = 0.0
-    pixels = float(array.itemsize)
-    for track in sorted(array.tracks, key=lambda t: -1 if t.window is None else t.window):
-        if track.window is None:
-            pixels *= track.cuts.stop
+    followed = {track.window: track for track in array.tracks if track.window is not None}
+    whole = [track.cuts.stop for track in array.tracks if track.window is None]
+    waiting = False
+    pixels = float(array.itemsize * math.prod(whole))
+    for window, n in enumerate(tile):
+        track = followed.get(window)
+        if track is None:
+            waiting = waiting or n > 1
             continue
         chunk = max(track.cuts.largest, 1)
-        stride = track.ratio * grid.axes[track.window].stride
-        n = tile[track.window]
-        # Windows that begin with a chunk and end before the next one begins share none.
-        apart = n == 1 or (track.size <= stride and stride % chunk == track.cuts.origin == 0)
+        stride = track.ratio * grid.axes[window].stride
         if waiting:
             extent = track.size + stride * (n - 1)
             pixels *= min(extent + chunk, track.cuts.stop)
-        elif apart:
+        elif n == 1 or _apart(track, stride):
             pixels *= min(track.most_chunks * chunk, track.cuts.stop)
         else:
             # All chunks that a window may touch, but for the layer that is being read.
-            waiting = 1.0
+            waiting = True
             pixels *= chunk * max((track.size + chunk - 2) // chunk, 1)
     return pixels * waiting
+
+
+def _apart(track: Track, stride: float) -> bool:
+    """Return whether windows begin with a chunk, and end before the next one begins."""
+    cuts = track.cuts
+    return not cuts.bounds and track.size <= stride and stride % cuts.step == cuts.origin == 0

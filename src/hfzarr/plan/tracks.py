@@ -77,7 +77,7 @@ class Sampled:
     @property
     def chunk_bytes(self) -> int:
         """Bytes of the largest chunk."""
-        return self.itemsize * math.prod(max(track.cuts.largest, 1) for track in self.tracks)
+        return self.itemsize * math.prod(track.cuts.largest for track in self.tracks)
 
     def touched_bytes(self, windows: WindowGrid | WindowList, counts: Sequence[int]) -> float:
         """Return about the decoded bytes of the chunks under a group of windows.
@@ -94,7 +94,7 @@ class Sampled:
         pixels, most = 1.0, 1.0
         for track in self.tracks:
             # A window lies as often as not where it touches one chunk more.
-            span = min(track.size + track.cuts.largest - 1, track.cuts.stop)
+            span = min(track.size + max(track.cuts.largest, 1) - 1, track.cuts.stop)
             most *= track.cuts.stop
             if track.window is None or isinstance(windows, WindowList):
                 pixels *= span
