@@ -210,7 +210,10 @@ def _check_free(member: Member) -> None:
     """Raise if the Dataset has what patches are to have."""
     names = [member.dims.get(dim, dim) for dim in member.shifts]
     new = {PATCH, *(f"{name}{end}" for name in names for end in ("_start", "_origin", "_values"))}
-    taken = new & ({*member.dataset.data_vars, *member.dataset.dims, *member.dataset.xindexes})
+    variables = member.dataset.variables
+    # One patch of other patches has such coordinates: its place among those is told anew.
+    scalars = {name for name in member.dataset.coords if not variables[name].dims}
+    taken = new & ({*variables, *member.dataset.dims} - scalars)
     if taken:
         raise TargetError(
             f"patches are to have {sorted(map(str, taken))}, which the Dataset has: rename it first"

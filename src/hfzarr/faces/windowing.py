@@ -158,7 +158,9 @@ def _pixels(
     dataset: Dataset, dim: Hashable, length: Any, units: Units, what: str, *, least: int = 1
 ) -> int:
     if units == "px":
-        whole = isinstance(length, numbers.Integral) and not isinstance(length, bool)
+        # NumPy counts its times among the integers.
+        no_number = isinstance(length, (bool, np.timedelta64))
+        whole = isinstance(length, numbers.Integral) and not no_number
         if not whole or int(length) < least:
             raise TargetError(
                 f"{what} along {dim!r} is a whole number of pixels, at least {least}, not "
@@ -187,7 +189,7 @@ def _pixels(
 
 def _as_length(length: Any, spacing: Spacing) -> Any:
     if spacing.timed:
-        if isinstance(length, numbers.Number):
+        if isinstance(length, numbers.Number) and not isinstance(length, np.timedelta64):
             raise TypeError("a plain number is no time")
         return np.timedelta64(pd.Timedelta(length).value, "ns")
     return float(length)

@@ -184,7 +184,7 @@ class Cost:
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *_SUMS, *_RATIOS]
+        return [*object.__dir__(self), *_SUMS, *_RATIOS]
 
     @property
     def estimated(self) -> bool:

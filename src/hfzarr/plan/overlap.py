@@ -129,16 +129,20 @@ def _estimated(
     shape = cells.max(axis=0) + 2
     order = np.lexsort(cells.T[::-1])
     keys = _linear(cells[order] + 1, shape)
-    parts = 0.0
-    for point, volume in zip(points, volumes[rows], strict=True):
-        at = (point - base) // size + 1
-        count = 0
-        for back in itertools.product((0, 1), repeat=len(size)):
-            key = _linear((at - back)[np.newaxis], shape)[0]
-            first, stop = np.searchsorted(keys, [key, key + 1])
-            near = starts[order[first:stop]]
-            count += int(((near <= point) & (point < near + size)).all(axis=1).sum())
-        parts += float(volume) / count
+    at = (points - base) // size + 1
+    counts = np.zeros(len(points), np.intp)
+    for back in itertools.product((0, 1), repeat=len(size)):
+        wanted = _linear(at - np.array(back, np.intp), shape)
+        first, stop = np.searchsorted(keys, wanted), np.searchsorted(keys, wanted, side="right")
+        rows_of = np.repeat(np.arange(len(points)), stop - first)
+        ends = np.cumsum(stop - first)
+        nth = np.arange(len(rows_of)) + np.repeat(
+            first - np.concatenate([[0], ends[:-1]]), stop - first
+        )
+        near, point = starts[order[nth]], points[rows_of]
+        over = ((near <= point) & (point < near + size)).all(axis=1)
+        counts += np.bincount(rows_of[over], minlength=len(points))
+    parts = float((volumes[rows] / counts).sum())
     return round(parts / _DRAWN * len(starts))
 
 

@@ -64,7 +64,7 @@ class Needs:
         """Return the needs of some groups; blocks still wait for the others."""
         parts = [self.blocks[self.stops[g] : self.stops[g + 1]] for g in groups.tolist()]
         stops = np.cumsum([0, *map(len, parts)], dtype=np.intp)
-        return replace(self, stops=stops, blocks=np.concatenate(parts))
+        return replace(self, stops=stops, blocks=np.concatenate([self.blocks[:0], *parts]))
 
     @property
     def pixels(self) -> IntArray:
@@ -220,8 +220,8 @@ def peak_bytes(passes: Sequence[Pass], results: IntArray, *, threads: int) -> in
 def shortened(plan: PatchPlan) -> tuple[PatchPlan, float]:
     """Return a plan, or one of a part of its windows, and how many times that part is the whole.
 
-    Grids lose tiles, and then windows along the axis that they are swept along. Lists lose whole tiles where they have several,
-    evenly spaced; otherwise windows at the end.
+    Grids lose tiles, and then windows along the axis that they are swept along. Lists lose whole
+    tiles where they have several, evenly spaced; otherwise windows at the end.
     """
     n = len(plan.windows)
     if not n:

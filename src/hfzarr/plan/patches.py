@@ -20,7 +20,7 @@ __all__ = ["Group", "PatchPlan", "plan_patches"]
 #: Shares of the memory that a plan may use: chunks that wait for other windows that need them, if
 #: groups come in order; what may wait if they do not quite; one block of chunks; the patches of one
 #: task. The rest is for tasks under way. dask takes 9 of 100 groups after the 90th, as text sorts.
-_FRONT_SHARE = 0.4
+_FRONT_SHARE = 0.5
 _SHARED_SHARE = 0.7
 _BLOCK_SHARE = 1 / 64
 _GROUP_SHARE = 1 / 16

@@ -13,6 +13,7 @@ __all__ = ["tile_of", "waiting_bytes"]
 
 def tile_of(grid: WindowGrid, arrays: Sequence[Sampled], limit: float) -> tuple[int, ...]:
     """Return the widest tile whose layer of waiting chunks stays within a limit."""
+    parts = [1] * len(grid.axes)
     tile = list(grid.counts)
     sweep = _sweep(tile)
     while sum(_front_bytes(grid, array, tile) for array in arrays) > limit:
@@ -23,15 +24,21 @@ def tile_of(grid: WindowGrid, arrays: Sequence[Sampled], limit: float) -> tuple[
         extent, widest = max(extents)
         if not extent:
             break
-        tile[widest] = _halved(tile[widest], grid.axes[widest].stride, _chunk(arrays, widest))
+        before = tile[widest]
+        while tile[widest] == before:
+            parts[widest] += 1
+            axis = grid.axes[widest]
+            tile[widest] = _part(axis.count, parts[widest], axis.stride, _chunk(arrays, widest))
     return tuple(tile)
 
 
-def _halved(count: int, stride: int, chunk: int) -> int:
-    """Return about half as many windows, so that whole chunks lie under them where they can."""
-    half = -(-count // 2)
+def _part(count: int, parts: int, stride: int, chunk: int) -> int:
+    """Return the windows in one of several parts, so that whole chunks lie under them if it can."""
+    part = -(-count // parts)
     per_chunk = chunk // math.gcd(stride, chunk)
-    return half - half % per_chunk if half > per_chunk else half
+    whole = -(-part // per_chunk) * per_chunk
+    # Parts that are much longer for it would be no parts.
+    return min(whole, count) if whole <= 1.5 * part else part
 
 
 def _chunk(arrays: Sequence[Sampled], window: int) -> int:
