@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import colorsys
 import json
-import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 import zarr
 
 pytest.importorskip("PIL")
 
+from PIL import Image
+
 from hfzarr.errors import TargetError
 from hfzarr.faces.cli import main
 from hfzarr.faces.demo import _halve_majority, _halve_mean, run_demo
-
-EXAMPLE = Path(__file__).parent.parent / "examples" / "open_ome_zarr.py"
+from hfzarr.faces.patch_figure import frame_color, patch_figure
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +45,12 @@ def hues(picture):
 def test_each_step_is_announced_with_its_time(demo):
     out, said = demo
     steps = [line for line in said.splitlines() if line.startswith("[")]
-    assert [line[:5] for line in steps] == [f"[{i}/5]" for i in range(1, 6)]
+    assert [line[:5] for line in steps] == [f"[{i}/6]" for i in range(1, 7)]
     assert all(line.endswith(" s)") for line in steps)
     assert "\r" not in said
     assert str(out / "cells.png") in said
+    assert str(out / "patches.png") in said
+    assert "Dimensions:  (patch: 12, c: 3, z: 8, y: 48, x: 48)" in said.replace("   (", "  (")
 
 
 def test_what_was_opened_is_printed(demo):
@@ -63,8 +66,6 @@ def test_what_was_opened_is_printed(demo):
 
 
 def test_the_picture_is_vivid(demo):
-    from PIL import Image
-
     with Image.open(demo[0] / "cells.png") as png:
         assert png.format == "PNG"
         assert png.mode == "RGB"
@@ -75,6 +76,117 @@ def test_the_picture_is_vivid(demo):
     assert hues(picture) >= {7, 11, 2} or len(hues(picture)) >= 4
     # Outlines and text are near white, and thin.
     assert 0.003 < (picture.min(axis=2) > 190).mean() < 0.1
+
+
+#: Where the sheet of patches has its first panel, and how large that is for a square image.
+TOP, LEFT, EDGE = 92, 28, 880
+
+
+def border(box):
+    """Return the rows and columns of the pixels around a box: first and last row and column."""
+    top, left, bottom, right = box
+    rows, columns = np.arange(top, bottom), np.arange(left, right)
+    around = [(np.full_like(columns, row), columns) for row in (top, bottom - 1)]
+    around += [(rows, np.full_like(rows, column)) for column in (left, right - 1)]
+    return tuple(np.concatenate(parts) for parts in zip(*around, strict=True))
+
+
+def expected_boxes(patches, dims, lengths, place):
+    """Return where frames belong by the indices of the windows; `place` is top, left and edges."""
+    top, left, height, width = place
+    boxes = []
+    for k in range(patches.sizes["patch"]):
+        ends = []
+        for dim, length, pixels in zip(dims, lengths, (height, width), strict=True):
+            start = int(patches[f"{dim}_start"][k])
+            size = patches.sizes[dim]
+            ends.append((start / length * pixels, (start + size) / length * pixels))
+        (up, down), (first, last) = ends
+        boxes.append((round(top + up), round(left + first), round(top + down), round(left + last)))
+    return boxes
+
+
+def test_frames_of_the_demo_lie_where_its_patches_do(demo):
+    with Image.open(demo[0] / "patches.png") as png:
+        assert (png.format, png.mode) == ("PNG", "RGB")
+        picture = np.asarray(png)
+    tree = xr.open_datatree(demo[0] / "cells.ome.zarr", engine="hfzarr")
+    size = {"z": 8, "y": 48, "x": 48}
+    patches = tree.hfzarr.random_patches(12, size, seed=1, where="nuclei", labels=["nuclei"])
+    assert bool((patches.nuclei > 0).any(["z", "y", "x"]).all())
+    above = expected_boxes(patches, "yx", (256, 256), (TOP, LEFT, EDGE, EDGE))
+    # Voxels are four times as deep as wide, and a strip of text lies between.
+    aside = expected_boxes(patches, "zx", (24, 256), (TOP + EDGE + 34, LEFT, 330, EDGE))
+    for boxes in (above, aside):
+        for k, box in enumerate(boxes):
+            own = (picture[border(box)] == frame_color(k, 12)).all(axis=1)
+            assert own.mean() > 0.4, k  # frames drawn later may cover a part
+    # The tiles have the same colours, row by row, and end where the panels beside them do.
+    edge, first = (EDGE + 34 + 330 - 30) // 4, LEFT + EDGE + 24
+    for k in range(12):
+        top, left = TOP + k // 3 * (edge + 10), first + k % 3 * (edge + 10)
+        frame = picture[border((top, left, top + edge, left + edge))]
+        assert (frame == frame_color(k, 12)).all()
+    assert left + edge + LEFT == picture.shape[1]
+
+
+def made_image(values, *, steps=(2.0, 0.5, 0.5), offset=7.0, down=1):
+    coords = {
+        dim: offset + step * np.arange(n)[:: down if dim == "y" else 1]
+        for dim, step, n in zip("zyx", steps, values.shape, strict=True)
+    }
+    return xr.DataArray(values, dims=("z", "y", "x"), coords=coords, name="image")
+
+
+@pytest.mark.parametrize("down", [1, -1])
+def test_a_frame_is_drawn_by_coordinates(down):
+    image = made_image(np.zeros((4, 20, 40)), down=down)
+    patches = image.to_dataset().hfzarr.patches({"z": 3, "y": 6, "x": 10}, stride={"y": 9, "x": 25})
+    assert patches.sizes["patch"] == 4
+    picture = patch_figure(image, patches, title="frames")
+    panel = picture[TOP : TOP + 440, LEFT : LEFT + EDGE]
+    for k, (y, x) in enumerate([(0, 0), (0, 25), (9, 0), (9, 25)]):
+        rows, columns = np.nonzero((panel == frame_color(k, 4)).all(axis=2))
+        assert (rows.min(), rows.max() + 1) == (y * 22, (y + 6) * 22)
+        assert (columns.min(), columns.max() + 1) == (x * 22, (x + 10) * 22)
+
+
+def test_a_tile_shows_what_its_frame_encloses():
+    plane = np.random.default_rng(0).random((22, 22))
+    image = made_image(np.broadcast_to(plane, (4, 22, 22)).copy())
+    patches = image.to_dataset().hfzarr.random_patches(6, {"z": 2, "y": 8, "x": 8}, seed=3)
+    picture = patch_figure(image, patches, title="tiles").astype(int)
+    edge = (EDGE + 34 + 640 - 10) // 2
+    for k in range(6):
+        y, x = int(patches.y_start[k]), int(patches.x_start[k])
+        top, left = TOP + k // 3 * (edge + 10), LEFT + EDGE + 24 + k % 3 * (edge + 10)
+        at = np.arange(8) + 0.5
+        tile = picture[
+            np.ix_((top + at * edge / 8).astype(int), (left + at * edge / 8).astype(int))
+        ]
+        off = {}
+        for dy, dx in [(0, 0), (0, 1), (1, 0), (0, -1), (-1, 0)]:
+            rows = np.clip((TOP + (y + dy + at) * 40).astype(int), TOP, TOP + EDGE - 1)
+            columns = np.clip((LEFT + (x + dx + at) * 40).astype(int), LEFT, LEFT + EDGE - 1)
+            off[dy, dx] = np.median(np.abs(picture[np.ix_(rows, columns)] - tile))
+        assert off.pop((0, 0)) < 12
+        assert min(off.values()) > 30
+
+
+def test_labels_are_traced_in_a_tile():
+    image = made_image(np.zeros((1, 20, 20)))
+    labels = image.copy(data=np.zeros((1, 20, 20), int)).rename("cells")
+    labels[0, 5:15, 5:15] = 3
+    patches = xr.merge([image, labels]).hfzarr.patches({"y": 20, "x": 20})
+    picture = patch_figure(image, patches, labels="cells", title="labels")
+    left = LEFT + EDGE + 24
+    tile = picture[TOP : TOP + EDGE, left : left + EDGE]
+    inside = (tile[30:-60, 30:-30].min(axis=2) > 190).nonzero()
+    rows, columns = (axis + 30 for axis in inside)
+    # Label pixels 5 to 14 of 20 are the middle half of the tile.
+    assert (rows.min(), rows.max()) == (220, 659)
+    assert (columns.min(), columns.max()) == (220, 659)
+    assert not (tile[300:600, 300:600] > 190).any()
 
 
 def test_the_store_is_what_the_specification_asks(demo):
@@ -214,14 +326,3 @@ def test_the_command_line_starts_without_heavy_libraries():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]", done.stderr
-
-
-def test_the_example_runs_on_the_demo(demo, tmp_path: Path, capsys):
-    from PIL import Image
-
-    module = runpy.run_path(str(EXAMPLE))
-    module["main"](str(demo[0] / "cells.ome.zarr"), str(tmp_path / "region.png"))
-    said = capsys.readouterr().out
-    assert "'c': 3, 'z': 24, 'y': 64, 'x': 64" in said
-    with Image.open(tmp_path / "region.png") as png:
-        assert png.size == (256, 256)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.storage import MemoryStore
 
+import hfzarr
 from hfzarr.errors import NodeNotFoundError, TargetError
 from patch_strategies import sliced
 from stores import pixels, write_image, write_plate
@@ -156,3 +157,13 @@ def test_a_plate_is_no_image():
         tree.hfzarr.patches({"y": 8})
     field = tree["A/1/0"].hfzarr.patches({"y": 8, "x": 8}).compute()
     assert field.image.values[0, 0, 0, 0, 0] == len("A/1/0")
+
+
+def test_patches_of_a_level_are_laid_back_on_its_node():
+    values = np.arange(24.0).reshape(4, 6)
+    coords = {"y": np.arange(4.0), "x": np.arange(6.0)}
+    tree = xr.DataTree.from_dict({"0": xr.Dataset({"image": (("y", "x"), values)}, coords)})
+    cut = tree.hfzarr.patches({"y": 3, "x": 3}, edge="shift")
+    xr.testing.assert_identical(
+        hfzarr.stitch(cut, like=tree["0"]).compute(), tree["0"].to_dataset()
+    )

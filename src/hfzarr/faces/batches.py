@@ -85,6 +85,8 @@ class Batches:
     """
 
     kind: Kind = "numpy"
+    #: How many times larger than its patches a batch may become.
+    widening = 1
 
     def __init__(
         self,
@@ -104,7 +106,7 @@ class Batches:
         self._transform = transform
         self._label = label
         self._check_names()
-        self._batch_bytes = spec.batch_size * source.patch_bytes
+        self._batch_bytes = spec.batch_size * source.patch_bytes * self.widening
         self._window_bytes = self._divided(max_memory)
         self._window_cells = cells_that_fit(
             self._cells(), weigh=source.held_bytes, limit=self._window_bytes

@@ -90,6 +90,12 @@ def _as_array(dataset: Dataset, where: Any, dims: Sequence[Hashable]) -> DataArr
         return xr.DataArray(mask, dims=tuple(dims))
     if isinstance(mask, xr.DataArray):
         return mask
+    if isinstance(mask, str):
+        raise TargetError(
+            f"wanted a DataArray, a NumPy array or a function as the mask, got {mask!r}: the name "
+            "of a label image is for the tree, as in tree.hfzarr.random_patches(..., "
+            f"where={mask!r})"
+        )
     kind = type(mask).__name__
     raise TargetError(
         "wanted a DataArray, a NumPy array or a function that returns one as the mask, got "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, get_args
 
 import numpy as np
-from xarray import DataArray, Dataset, Variable
+from xarray import DataArray, Dataset, DataTree, Variable
 
 from hfzarr.errors import TargetError
 from hfzarr.faces.mosaic import mosaic_array
@@ -31,7 +31,7 @@ Labeled = TypeVar("Labeled", Dataset, DataArray)
 
 def stitch(
     predictions: Labeled,
-    like: Dataset | DataArray,
+    like: Dataset | DataArray | DataTree,
     blend: Blend = "crop",
     *,
     fill_value: Any = None,
@@ -50,8 +50,9 @@ def stitch(
         length, the coordinates ``D_start``. Other dims may be there (classes) or be gone
         (channels), in any order.
     like
-        Whose grid to use: its sizes, its coordinates along the windows' dims and its scalar ones.
-        Its values are never read.
+        Whose grid to use, such as the Dataset that patches were cut from, or that node of a tree:
+        its sizes, its coordinates along the windows' dims and its scalar ones. Its values are
+        never read.
     blend
         What a pixel becomes that several patches cover:
 
@@ -114,6 +115,7 @@ def stitch(
     if blend not in get_args(Blend):
         wanted = " or ".join(repr(name) for name in get_args(Blend))
         raise TargetError(f"blend is {wanted}, not {blend!r}")
+    like = like.to_dataset() if isinstance(like, DataTree) else like
     _check_kind(predictions, like)
     options = _Options(blend=blend, fill_value=fill_value, chunks=dict(chunks or {}))
     # Names that no coordinate has.
@@ -145,10 +147,7 @@ class _Axis:
 def _check_kind(predictions: Any, like: Any) -> None:
     for name, value in (("predictions", predictions), ("like", like)):
         if not isinstance(value, (Dataset, DataArray)):
-            raise TargetError(
-                f"{name} is a Dataset or a DataArray, not {type(value).__name__}; of a tree, "
-                "give one node's dataset"
-            )
+            raise TargetError(f"{name} is a Dataset or a DataArray, not {type(value).__name__}")
     if PATCH not in predictions.dims:
         raise TargetError(
             f"wanted predictions with a dim 'patch', got the dims {_listed(predictions.dims)}: "

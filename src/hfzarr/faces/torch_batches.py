@@ -17,7 +17,7 @@ from hfzarr.run.stream import Arrays
 
 __all__ = ["TensorBatches", "torch_class"]
 
-#: What torch before 2.3 has instead of unsigned integers, so that no value is lost.
+#: What holds all their values, as torch computes little with unsigned integers.
 _WIDER = {"uint16": "int32", "uint32": "int64"}
 _MAX_WORKERS = 1020
 _EPOCH, _FIRST, _WANTED, _SEEN, _SLOTS = range(5)
@@ -102,11 +102,13 @@ class TensorBatches(Batches):
     `memory` bounds each worker. What the loader itself takes ahead (``prefetch_factor`` batches of
     each worker) comes on top.
 
-    Unsigned integers keep their type where torch has it (from 2.3 on), and otherwise become the
-    next wider signed one; the machine's byte order is taken.
+    ``uint16`` becomes ``int32`` and ``uint32`` becomes ``int64``, which hold the same values: torch
+    compares, adds and averages none of its own unsigned integers but bytes. The machine's byte
+    order is taken.
     """
 
     kind: Kind = "torch"
+    widening = 2
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._clock = Clock()
@@ -177,7 +179,7 @@ def _worker() -> Any:
 def _tensor(name: str, array: npt.NDArray[Any]) -> Any:
     torch = importlib.import_module("torch")
     native = np.require(array.astype(array.dtype.newbyteorder("="), copy=False), None, ["C", "W"])
-    if not hasattr(torch, native.dtype.name) and native.dtype.name in _WIDER:
+    if native.dtype.name in _WIDER:
         native = native.astype(_WIDER[native.dtype.name])
     try:
         return torch.from_numpy(native)

@@ -51,9 +51,12 @@ class Gather:
     @property
     def boxes(self) -> tuple[Box, ...]:
         """The pixels of each block."""
+        sides = [
+            {k: cuts.interval(k) for k in set(column)}
+            for cuts, column in zip(self.cuts, zip(*self.blocks, strict=True), strict=False)
+        ]
         return tuple(
-            tuple(cuts.interval(k) for cuts, k in zip(self.cuts, block, strict=True))
-            for block in self.blocks
+            tuple([side[k] for side, k in zip(sides, block, strict=True)]) for block in self.blocks
         )
 
 
@@ -133,17 +136,28 @@ def chunks_under(tracks: Sequence[Track], starts: Sequence[IntArray], *, grid: b
         chunks = np.stack([a.reshape(-1) for a in np.meshgrid(*axes, indexing="ij")], axis=1)
         return chunks[_sweep_order(tracks, chunks)]
     count = max((len(some) for some in starts), default=1)
-    rows: list[IntArray] = []
-    widths = [range(int((last - first).max(initial=-1)) + 1) for first, last in spans]
-    for offsets in itertools.product(*widths):
-        places = [first + k for (first, _), k in zip(spans, offsets, strict=True)]
-        inside = np.ones(count, bool)
-        for place, (_, last) in zip(places, spans, strict=True):
-            inside &= place <= last
-        full = [np.broadcast_to(place, count)[inside] for place in places]
-        rows.append(np.stack(full, axis=1) if full else np.zeros((1, 0), np.intp))
-    chunks = np.unique(np.concatenate(rows), axis=0) if rows else np.zeros((0, len(spans)), np.intp)
-    return chunks[_sweep_order(tracks, chunks)]
+    first, last = (
+        np.stack([np.broadcast_to(side, count) for side in sides], axis=1)
+        for sides in zip(*spans, strict=True)
+    )
+    order = _axes_in_sweep_order(tracks)
+    return _distinct(first[:, order], last[:, order])[:, np.argsort(order)]
+
+
+def _distinct(first: IntArray, last: IntArray) -> IntArray:
+    """Return all rows of integers between a first and a last one, each once and in order."""
+    if not len(first):
+        return first
+    low = first.min(axis=0)
+    extent = np.maximum(last.max(axis=0) - low + 1, 1)
+    widths = np.maximum((last - first).max(axis=0) + 1, 1)
+    offsets = np.indices(widths.tolist()).reshape(len(widths), -1).T
+    inside = (offsets[np.newaxis] <= (last - first)[:, np.newaxis]).all(axis=2)
+    weights = np.append(np.cumprod(extent[:0:-1])[::-1], 1)
+    keys = ((first - low) @ weights)[:, np.newaxis] + offsets @ weights
+    rows: IntArray = np.stack(np.unravel_index(np.unique(keys[inside]), extent), axis=1)
+    rows += low
+    return rows
 
 
 def _covered(grid: WindowGrid, array: Sampled, first: Group) -> list[range] | None:
@@ -182,11 +196,16 @@ def _listed(first: IntArray, last: IntArray) -> list[IntArray]:
 
 def _sweep_order(tracks: Sequence[Track], chunks: IntArray) -> IntArray:
     """Return the order in which windows come to need chunks."""
-    followed = [(t.window, i) for i, t in enumerate(tracks) if t.window is not None]
-    axes = [i for _, i in sorted(followed)] + [i for i, t in enumerate(tracks) if t.window is None]
+    axes = _axes_in_sweep_order(tracks)
     if not axes or not len(chunks):
         return np.arange(len(chunks))
     return np.lexsort(chunks[:, axes].T[::-1])
+
+
+def _axes_in_sweep_order(tracks: Sequence[Track]) -> list[int]:
+    """Return the axes in the order of the windows', and then those that patches hold whole."""
+    followed = sorted((t.window, i) for i, t in enumerate(tracks) if t.window is not None)
+    return [i for _, i in followed] + [i for i, t in enumerate(tracks) if t.window is None]
 
 
 def _block_shape(array: Sampled, covered: Sequence[range], limit: int) -> list[int]:

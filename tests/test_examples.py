@@ -1,0 +1,101 @@
+"""The scripts in examples/ do on the small demo what they say."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+pytest.importorskip("PIL")
+
+from PIL import Image
+
+from hfzarr.faces.demo import run_demo
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> str:
+    return str(run_demo(tmp_path_factory.mktemp("demo"), size="small", quiet=True).store)
+
+
+def run(name: str, *arguments, **options):
+    return runpy.run_path(str(EXAMPLES / name))["main"](*arguments, **options)
+
+
+def test_each_script_has_a_test():
+    here = Path(__file__).read_text("utf-8")
+    scripts = [script.name for script in EXAMPLES.glob("*.py")]
+    assert scripts
+    assert [name for name in scripts if f'run("{name}"' not in here] == []
+
+
+def test_open_ome_zarr(store, tmp_path: Path, capsys):
+    run("open_ome_zarr.py", store, str(tmp_path / "region.png"))
+    assert "'c': 3, 'z': 24, 'y': 64, 'x': 64" in capsys.readouterr().out
+    with Image.open(tmp_path / "region.png") as png:
+        assert png.size == (256, 256)
+
+
+@pytest.fixture(params=["numpy", "torch"])
+def model(request) -> str:
+    if request.param == "torch":
+        pytest.importorskip("torch", reason="torch is not installed")
+    return request.param
+
+
+def test_train_segmentation_learns(model, store, tmp_path: Path, capsys):
+    out = tmp_path / "nuclei.zarr"
+    score = run("train_segmentation.py", store, str(out), epochs=6, model=model)
+    assert f"{model}: Dice {score:.3f}" in capsys.readouterr().out
+    assert score > 0.85
+    # The score is of what was written, on the half that was not trained on.
+    probability = xr.open_dataset(out, engine="hfzarr", consolidated=False)["probability"]
+    labels = xr.open_datatree(store, engine="hfzarr")["labels/nuclei/1"]["labels"]
+    found, wanted = probability.values[..., 64:] > 0.5, labels.values[..., 64:] > 0
+    assert score == pytest.approx(2 * (found & wanted).sum() / (found.sum() + wanted.sum()))
+    with Image.open(tmp_path / "nuclei.png") as png:
+        plain, traced, predicted = np.split(np.asarray(png), 3, axis=1)
+    # Outlines are white, and lie over the same picture.
+    for panel in (traced, predicted):
+        drawn = (panel == 255).all(axis=2)
+        assert 0.01 < drawn.mean() < 0.1
+        np.testing.assert_array_equal(panel[~drawn], plain[~drawn])
+
+
+def test_a_model_that_was_not_trained_does_not_find_nuclei(model, store, tmp_path: Path):
+    out = tmp_path / "nuclei.zarr"
+    assert run("train_segmentation.py", store, str(out), epochs=0, model=model) < 0.5
+
+
+def test_train_segmentation_makes_the_demo_where_there_is_none(tmp_path: Path):
+    made, other = tmp_path / "new" / "cells.ome.zarr", tmp_path / "other.ome.zarr"
+    out = str(tmp_path / "nuclei.zarr")
+    assert run("train_segmentation.py", str(made), out, epochs=1, model="numpy") > 0.5
+    assert made.is_dir()
+    with pytest.raises(FileNotFoundError, match="other"):
+        run("train_segmentation.py", str(other), out, epochs=1, model="numpy")
+    assert not other.exists()
+
+
+def test_predict_by_patches(store, tmp_path: Path):
+    out = tmp_path / "flat.zarr"
+    run("predict_by_patches.py", store, str(out))
+    image = xr.open_dataset(store, engine="hfzarr")["image"]
+    flat = xr.open_dataset(out, engine="hfzarr", consolidated=False)["image"]
+    assert flat.encoding["shards"] == image.encoding["shards"]
+    assert flat.encoding["chunks"] == image.encoding["chunks"]
+    xr.testing.assert_equal(flat.drop_vars("c").coords.to_dataset(),
+                            image.drop_vars("c").coords.to_dataset())  # fmt: skip
+    # Away from the ends of windows, the model sees what it would see of the whole plane.
+    model = runpy.run_path(str(EXAMPLES / "predict_by_patches.py"))["model"]
+    whole = model(image.values[np.newaxis])[0]
+    differing = np.abs(flat.values - whole)
+    assert np.median(differing) < 10 < whole.std()
+    # What is smooth goes, what is fine stays.
+    assert abs(float(flat.mean())) < 0.05 * float(image.mean())
+    assert np.corrcoef(flat.values.ravel(), whole.ravel())[0, 1] > 0.97
