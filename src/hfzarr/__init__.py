@@ -25,10 +25,12 @@ from hfzarr.faces.batches import Batches
 from hfzarr.faces.stitch import stitch
 from hfzarr.faces.tree_accessor import TreeAccessor
 from hfzarr.model.report import Diagnosis, Finding
+from hfzarr.plan.cost import Cost
 
 __all__ = [
     "AmbiguousTargetError",
     "Batches",
+    "Cost",
     "DatasetAccessor",
     "Diagnosis",
     "Finding",

@@ -9,6 +9,7 @@ import xarray as xr
 
 from hfzarr.errors import TargetError
 from hfzarr.faces.batches import Batches, Kind
+from hfzarr.faces.explain import explain
 from hfzarr.faces.patches import stream_patches
 from hfzarr.faces.sampling import (
     choose_windows,
@@ -20,6 +21,7 @@ from hfzarr.faces.sampling import (
 )
 from hfzarr.faces.windowing import Lengths, Units
 from hfzarr.model.report import Diagnosis
+from hfzarr.plan.cost import Cost
 from hfzarr.plan.windows import Edge
 
 if TYPE_CHECKING:
@@ -319,6 +321,39 @@ class DatasetAccessor:
         [[[0, 1, 2], [3, 4, 5]]]
         """
         return stream_patches(self._dataset, ahead=ahead)
+
+    def explain(self, size: Mapping[Any, Any] | None = None, **options: Any) -> Cost:
+        """Return what patches, batches or the Dataset as it is would read, without reading a pixel.
+
+        Parameters
+        ----------
+        size
+            Length of a window along each dimension that it has. Without it, the cost of computing
+            the Dataset as it is: a selection, or patches that `patches` returned or some of them.
+        **options
+            Those of `patches`; with ``n=``, of `random_patches`; with ``batch_size=``, of
+            `batches`, for the epoch ``epoch=``, 0 by default.
+
+        Returns
+        -------
+        Cost
+            Requests, chunks, bytes, tasks and memory by variable; it prints as a table. Sizes of
+            files and indexes of shards are asked of the store, of some if there are many.
+
+        Raises
+        ------
+        TargetError
+            There is no such option, or one does not fit.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> ds = xr.Dataset({"image": (("y", "x"), np.zeros((6, 6), "u1"))}).chunk(y=3, x=3)
+        >>> cost = ds.hfzarr.explain({"y": 2, "x": 2}, stride=2)
+        >>> cost.chunks, cost.bytes_delivered, round(cost.naive_amplification, 2)
+        (4, 36, 4.0)
+        """
+        return explain(type(self), self._dataset, size, options)
 
     def chunk(self, by: Literal["inner", "shard"] = "inner") -> Dataset:
         """Return the Dataset with dask chunks that follow its store.

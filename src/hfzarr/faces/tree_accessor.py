@@ -10,6 +10,7 @@ import xarray as xr
 from hfzarr.faces.accessor import BATCHES_MEMORY, MAX_MEMORY, DatasetAccessor, diagnosis_of
 from hfzarr.faces.alignment import Context, label_mask
 from hfzarr.faces.batches import Batches, Kind
+from hfzarr.faces.explain import explain
 from hfzarr.faces.sampling import (
     choose_windows,
     cut_batches,
@@ -20,6 +21,7 @@ from hfzarr.faces.sampling import (
 )
 from hfzarr.faces.windowing import Lengths, Units
 from hfzarr.model.report import Diagnosis
+from hfzarr.plan.cost import Cost
 from hfzarr.plan.windows import Edge
 
 if TYPE_CHECKING:
@@ -221,6 +223,21 @@ class TreeAccessor:
             transform=transform,
             max_memory=max_memory,
         )
+
+    def explain(self, size: Mapping[Any, Any] | None = None, **options: Any) -> Cost:
+        """Return what patches, batches or the tree as it is would read, without reading a pixel.
+
+        Options are those of `patches`, `random_patches` (with ``n=``) or `batches` (with
+        ``batch_size=``); see `DatasetAccessor.explain`.
+
+        Raises
+        ------
+        NodeNotFoundError
+            This node has no such level or labels.
+        TargetError
+            There is no such option, or one does not fit.
+        """
+        return explain(type(self), self._tree, size, options)
 
     def chunk(self, by: Literal["inner", "shard"] = "inner") -> DataTree:
         """Return the tree with dask chunks that follow its store; see `DatasetAccessor.chunk`."""

@@ -12,7 +12,7 @@ from hfzarr.plan.axis import IntArray
 from hfzarr.plan.tracks import Sampled, Track
 from hfzarr.plan.windows import WindowGrid, Windows
 
-__all__ = ["chunks_one_by_one", "pixels_covered"]
+__all__ = ["chunks_covered", "chunks_one_by_one", "pixels_covered"]
 
 #: Up to so many pixels, and pixels of windows, are painted to be counted.
 _PAINTED = 1 << 24
@@ -74,6 +74,20 @@ def chunks_one_by_one(array: Sampled, windows: Windows, numbers: IntArray | None
     return total * math.prod(t.cuts.count for t in array.tracks if t.window is None)
 
 
+def chunks_covered(array: Sampled, windows: WindowGrid) -> int:
+    """Return how many chunks of an array all windows of a grid touch, each counted once."""
+    total = 1
+    for track in array.tracks:
+        starts = np.zeros(1, np.intp)
+        if track.window is not None:
+            starts = track.starts(_along(windows, track.window))
+        low = np.clip(starts, track.cuts.start, None)
+        high = np.clip(starts + track.size, None, track.cuts.stop)
+        inside = low < high
+        total *= _merged(track.cuts.numbers(low[inside]), track.cuts.numbers(high[inside] - 1) + 1)
+    return total
+
+
 def _along(windows: WindowGrid, axis: int | None) -> IntArray:
     one = windows.axes[axis or 0]
     return one.starts(np.arange(one.count))
@@ -89,8 +103,14 @@ def _widths(track: Track, starts: IntArray) -> IntArray:
 
 def _union(track: Track, starts: IntArray) -> int:
     """Return how many pixels of an axis windows cover."""
-    low = np.sort(np.clip(starts, track.cuts.start, track.cuts.stop))
-    high = np.sort(np.clip(starts + track.size, track.cuts.start, track.cuts.stop))
+    low = np.clip(starts, track.cuts.start, track.cuts.stop)
+    high = np.clip(starts + track.size, track.cuts.start, track.cuts.stop)
+    return _merged(low, high)
+
+
+def _merged(low: IntArray, high: IntArray) -> int:
+    """Return the length of the union of intervals that begin and end in the same order."""
+    low, high = np.sort(low), np.sort(high)
     before = np.concatenate([low[:1], high[:-1]])
     return int(np.maximum(high - np.maximum(low, before), 0).sum())
 

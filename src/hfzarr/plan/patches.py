@@ -20,7 +20,7 @@ __all__ = ["Group", "PatchPlan", "plan_patches"]
 #: Shares of the memory that a plan may use: chunks that wait for other windows that need them, if
 #: groups come in order; what may wait if they do not quite; one block of chunks; the patches of one
 #: task. The rest is for tasks under way. dask takes 9 of 100 groups after the 90th, as text sorts.
-_FRONT_SHARE = 0.5
+_FRONT_SHARE = 0.4
 _SHARED_SHARE = 0.7
 _BLOCK_SHARE = 1 / 64
 _GROUP_SHARE = 1 / 16
@@ -272,9 +272,9 @@ def _most_bytes(arrays: Sequence[Sampled], count: int) -> int:
 
 def _cells(windows: WindowList, arrays: Sequence[Sampled], limit: float) -> IntArray:
     """Return the number of the tile in which each window starts."""
-    # The tile that a grid of windows side by side would get serves drawn ones as well.
+    # The tile that a grid of windows at every pixel would get serves drawn ones as well.
     axes = tuple(
-        AxisWindows(length=length, size=size, stride=size, edge="pad")
+        AxisWindows(length=length, size=size, stride=1, edge="pad")
         for length, size in zip(windows.lengths, windows.size, strict=True)
     )
     grid = WindowGrid(axes=axes)

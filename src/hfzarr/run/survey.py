@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,14 +12,14 @@ import numpy as np
 
 from hfzarr.errors import UnsupportedError
 from hfzarr.model.array import ArrayMeta
-from hfzarr.model.codecs import CodecChain, ShardIndex, fast_chain
-from hfzarr.plan.axis import IntArray
-from hfzarr.plan.grid import ChunksPlan, GridPlan, plan_grid
+from hfzarr.model.codecs import CodecChain, ShardIndex
+from hfzarr.plan.axis import AxisPlan, IntArray, plan_axis
+from hfzarr.plan.grid import ChunksPlan, GridPlan
 from hfzarr.plan.tasks import Box
-from hfzarr.run.decode import Place, decode_index
-from hfzarr.run.job import _ABSENT, _INDEX_CACHE, Fetch, IndexCache, Job, Plan, Rows, advance
+from hfzarr.run.dry import ShardSample, key_of, shard_grid
+from hfzarr.run.job import _INDEX_CACHE, IndexCache, Plan
 from hfzarr.run.read import ArrayReader, _single_chunks
-from hfzarr.store.source import ByteRange, Source
+from hfzarr.store.source import Source
 
 __all__ = ["Survey", "plans_of_boxes", "survey"]
 
@@ -60,11 +61,17 @@ class Survey:
     estimates: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def times(self, factor: float) -> Survey:
-        """Return an estimate for something so many times as large."""
+    def times(self, factor: float, meta: ArrayMeta | None = None) -> Survey:
+        """Return an estimate for something so many times as large, of no more than an array."""
         if factor == 1:
             return self
         numbers: dict[str, Any] = {name: round(getattr(self, name) * factor) for name in _NUMBERS}
+        for name, size in (("chunks", meta and meta.inner_chunk), ("shards", meta and meta.shard)):
+            if meta is not None and size:
+                most = math.prod(-(-a // b) for a, b in zip(meta.shape, size, strict=True))
+                if name == "chunks" and numbers[name] > most:
+                    numbers["bytes_stored"] = round(numbers["bytes_stored"] * most / numbers[name])
+                numbers[name] = min(numbers[name], most)
         inexact = tuple(dict.fromkeys([*self.estimates, *_NUMBERS]))
         return replace(self, **numbers, estimates=inexact)
 
@@ -79,12 +86,18 @@ class _Visits:
         Chunks that are touched, each once, ascending.
     counts
         How often each is.
+    places_in
+        For each visit of a chunk, its place in `numbers`.
+    plan
+        And the number of the plan that visits it.
     grid
         Chunks along each axis of the array.
     """
 
     numbers: IntArray
     counts: IntArray
+    places_in: IntArray
+    plan: IntArray
     grid: tuple[int, ...]
 
     def places(self, chosen: IntArray | slice = slice(None)) -> IntArray:
@@ -112,8 +125,8 @@ def survey(reader: ArrayReader, plans: Sequence[Plan]) -> Survey:
         note = f"{meta.path or '/'}: its chunks are uneven; zarr-python reads them"
         return Survey(notes=(note,))
     thinned = [_thinned(plan, meta) for plan in plans if math.prod(plan.shape)]
-    factor = sum(n for _, n in thinned) / max(sum(len(plan) for plan, _ in thinned), 1)
     kept = [plan for plan, _ in thinned]
+    factor = sum(n for _, n in thinned) / sum(map(len, kept)) if kept else 1.0
     visits = _visits(kept, meta)
     found = _ask(reader, kept, visits)
     known = replace(
@@ -127,17 +140,31 @@ def survey(reader: ArrayReader, plans: Sequence[Plan]) -> Survey:
 
 def plans_of_boxes(reader: ArrayReader, boxes: Sequence[Box]) -> list[Plan]:
     """Return the plans by which a reader reads boxes together; see `ArrayReader.read_boxes`."""
-    meta, chain = reader.meta, fast_chain(reader.meta)
+    meta, chain = reader.meta, reader._chain
     if chain is not None and len(boxes) > 1:
         chunks = _single_chunks(boxes, chain)
         if chunks is not None:
             return [ChunksPlan.of(chain.inner_chunk, chunks)]
     chunk = meta.inner_chunk or meta.shape
-    return [plan_grid(meta.shape, chunk, [slice(*side) for side in box]) for box in boxes]
+    return [
+        GridPlan(
+            axes=tuple(
+                _side(length, n, start, stop)
+                for length, n, (start, stop) in zip(meta.shape, chunk, box, strict=True)
+            )
+        )
+        for box in boxes
+    ]
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _side(length: int, chunk: int, start: int, stop: int) -> AxisPlan:
+    # Boxes of a grid have few different sides.
+    return plan_axis(length, chunk, slice(start, stop))
 
 
 def _ask(reader: ArrayReader, plans: Sequence[Plan], visits: _Visits) -> Survey:
-    meta, chain = reader.meta, fast_chain(reader.meta)
+    meta, chain = reader.meta, reader._chain
     if not len(visits.numbers):
         return Survey()
     try:
@@ -184,8 +211,14 @@ def _visits(plans: Sequence[Plan], meta: ArrayMeta) -> _Visits:
     )
     listed = [_numbers(plan, grid) for plan in plans]
     every = np.concatenate(listed) if listed else np.zeros(0, np.intp)
-    numbers, counts = np.unique(every, return_counts=True)
-    return _Visits(numbers=numbers, counts=counts, grid=grid)
+    numbers, inverse, counts = np.unique(every, return_inverse=True, return_counts=True)
+    return _Visits(
+        numbers=numbers,
+        counts=counts,
+        places_in=inverse.reshape(-1),
+        plan=np.repeat(np.arange(len(plans)), [len(one) for one in listed]),
+        grid=grid,
+    )
 
 
 def _numbers(plan: Plan, grid: tuple[int, ...]) -> IntArray:
@@ -209,7 +242,7 @@ def _evenly(count: int, most: int) -> IntArray:
 
 def _of_files(source: Source, meta: ArrayMeta, visits: _Visits) -> Survey:
     chosen = _evenly(len(visits.numbers), _MOST_FILES)
-    keys = [_key(meta, place) for place in visits.places(chosen).tolist()]
+    keys = [key_of(meta, place) for place in visits.places(chosen).tolist()]
     sizes = np.array([size or 0 for size in source.sizes(keys)], np.float64)
     counts = visits.counts[chosen]
     requests = int(visits.counts.sum())
@@ -223,21 +256,16 @@ def _of_files(source: Source, meta: ArrayMeta, visits: _Visits) -> Survey:
     )
 
 
-def _key(meta: ArrayMeta, place: Sequence[int]) -> str:
-    key = meta.chunk_key(tuple(place))
-    return f"{meta.path}/{key}" if meta.path else key
-
-
 # Shards
 
 
 def _of_other_shards(source: Source, meta: ArrayMeta, visits: _Visits) -> Survey:
     """Return about what zarr-python asks for, with codecs that are not known here."""
     shards, chunks, _ = _shards(meta, visits)
-    grid = _shard_grid(meta)
+    grid = shard_grid(meta)
     chosen = _evenly(len(shards), _MOST_FILES)
     places = np.stack(np.unravel_index(shards[chosen], grid), axis=1).tolist()
-    keys = [_key(meta, place) for place in places]
+    keys = [key_of(meta, place) for place in places]
     sizes = np.array([size or 0 for size in source.sizes(keys)], np.float64)
     per_shard = math.prod(meta.shard or ()) // math.prod(meta.inner_chunk or ())
     stored = float((sizes * chunks[chosen]).sum()) / per_shard
@@ -265,14 +293,17 @@ def _of_shards(
     again = float(visits.counts.sum()) / len(shards)
     chosen = _evenly(len(shards), max(1, min(_MOST_SHARDS, int(_MOST_LISTED / again))))
     exact = len(chosen) == len(shards)
-    sample = _Sample(source, meta, chain, sharding, shards[chosen])
+    sample = ShardSample(source, meta, chain, sharding, shards[chosen])
     indexes = IndexCache(round(_INDEX_CACHE * len(chosen) / len(shards)))
-    every = sum([sample.read(plan, indexes) for plan in plans])
+    # A plan's visits of one shard are one read of it.
+    reads = np.unique(visits.plan * len(shards) + of_chunk[visits.places_in])
+    for number in np.unique(reads[np.isin(reads % len(shards), chosen)] // len(shards)).tolist():
+        sample.read(plans[number], indexes)
     ours = np.flatnonzero(np.isin(of_chunk, chosen))
     stored = sample.stored(np.searchsorted(chosen, of_chunk[ours]), visits.places(ours))
     by_chunk = float(visits.counts.sum()) / float(visits.counts[ours].sum())
     return Survey(
-        requests=round(sample.requests * every / sample.reads),
+        requests=round(sample.requests * len(reads) / sample.reads),
         shards=len(shards),
         bytes_stored=round(stored * len(visits.numbers) / len(ours)),
         bytes_fetched=round(sample.fetched * by_chunk),
@@ -281,138 +312,12 @@ def _of_shards(
     )
 
 
-def _shard_grid(meta: ArrayMeta) -> tuple[int, ...]:
-    return tuple(-(-length // n) for length, n in zip(meta.shape, meta.shard or (), strict=True))
-
-
 def _shards(meta: ArrayMeta, visits: _Visits) -> tuple[IntArray, IntArray, IntArray]:
     """Return the numbers of shards, how many chunks are touched in each, and each chunk's shard."""
     sides = zip(meta.shard or (), meta.inner_chunk or (), strict=True)
     per_shard = np.array([shard // chunk for shard, chunk in sides], np.intp)
     number = np.zeros(len(visits.numbers), np.intp)
-    for along, n in zip((visits.places() // per_shard).T, _shard_grid(meta), strict=True):
+    for along, n in zip((visits.places() // per_shard).T, shard_grid(meta), strict=True):
         number = number * n + along
     shards, of_chunk, counts = np.unique(number, return_inverse=True, return_counts=True)
     return shards, counts, of_chunk.reshape(-1)
-
-
-class _Sample:
-    """Some shards, of which the indexes are known, and what reads ask of them."""
-
-    def __init__(
-        self,
-        source: Source,
-        meta: ArrayMeta,
-        chain: CodecChain,
-        sharding: ShardIndex,
-        shards: IntArray,
-    ) -> None:
-        self.requests = self.fetched = self.reads = 0
-        self._source, self._meta, self._chain, self._sharding = source, meta, chain, sharding
-        places = np.stack(np.unravel_index(shards, _shard_grid(meta)), axis=1).tolist()
-        self._keys = {tuple(place): _key(meta, place) for place in places}
-        asked: list[tuple[str, ByteRange]] = [
-            (key, sharding.byte_range) for key in self._keys.values()
-        ]
-        self._encoded = dict(zip(self._keys.values(), source.get_many(asked), strict=True))
-        self._indexes = [
-            None
-            if data is None
-            else decode_index(sharding, data, place=Place(url=source.url, path=meta.path, key=key))
-            for key, data in self._encoded.items()
-        ]
-        self._sizes: dict[str, int] | None = None
-        self._given: Any = _IndexSource(self._index)
-
-    def read(self, plan: Plan, indexes: IndexCache) -> int:
-        """Note what a read asks of the shards; return how many it touches, others included."""
-        count = 0
-        for place, inner in plan.units(self._sharding.per_shard):
-            count += 1
-            if place not in self._keys:
-                continue
-            self.reads += 1
-            job = _DryJob(self._given, self._meta, self._chain, indexes, inner, _Nowhere())
-            if self._source.local:
-                for fetch in job.local_fetches(inner):
-                    self._reply((fetch.key, fetch.byte_range))
-                continue
-            steps = job.steps(inner)
-            requests = advance(steps, None)
-            while requests is not None:
-                requests = advance(steps, [self._reply(request) for request in requests])
-        return count
-
-    def _index(self, key: str) -> bytes | None:
-        return self._reply((key, self._sharding.byte_range))
-
-    def _reply(self, request: tuple[str, ByteRange]) -> bytes | None:
-        """Count a request; return the index of the shard in the place of what was asked for."""
-        key, wanted = request
-        index = self._encoded[key]
-        self.requests += 1
-        if wanted is None:
-            self.fetched += self._size(key)
-        elif wanted == self._sharding.byte_range:
-            self.fetched += len(index or b"")
-        else:
-            self.fetched += (wanted[1] or 0) - wanted[0]
-        return index
-
-    def _size(self, key: str) -> int:
-        if self._sizes is None:
-            keys = list(self._keys.values())
-            sizes = self._source.sizes(keys)
-            self._sizes = {k: size or 0 for k, size in zip(keys, sizes, strict=True)}
-        return self._sizes[key]
-
-    def stored(self, shards: IntArray, chunks: IntArray) -> int:
-        """Return the encoded bytes of some chunks.
-
-        Parameters
-        ----------
-        shards
-            Which of these shards each lies in.
-        chunks
-            Their places: shape (chunks, axes).
-        """
-        total = 0
-        per_shard = self._sharding.per_shard
-        position = np.zeros(len(chunks), np.intp)
-        for along, n in zip(chunks.T, per_shard, strict=True):
-            position = position * n + along % n
-        for shard, index in enumerate(self._indexes):
-            if index is not None:
-                entries = index[position[shards == shard]]
-                total += int(entries[(entries != _ABSENT).any(axis=1), 1].sum())
-        return total
-
-
-class _DryJob(Job):
-    """Makes the requests that a job makes, and nothing of the replies."""
-
-    def take(self, fetch: Fetch, data: bytes | None) -> None:
-        """Learn the index of a shard that is fetched whole."""
-        if fetch.shard is not None and self._chain.sharding is not None:
-            self._learn(fetch.key, self._chain.sharding, data)
-
-
-@dataclass(frozen=True, slots=True)
-class _IndexSource:
-    """Where a job gets the indexes of shards."""
-
-    index: Callable[[str], bytes | None]
-    url: str = ""
-
-    def get(self, key: str, byte_range: ByteRange = None) -> bytes | None:
-        return self.index(key)
-
-
-class _Nowhere(Rows):
-    """What takes the pixels that nobody reads."""
-
-    def __init__(self) -> None:
-        super().__init__([])
-
-    def __setitem__(self, index: tuple[Any, ...], values: Any) -> None:
-        pass
