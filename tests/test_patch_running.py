@@ -35,6 +35,14 @@ def test_a_stream_gives_what_dask_gives():
         assert isinstance(group.image.data, np.ndarray)
         xr.testing.assert_identical(group, whole.sel(patch=group.patch))
     assert sum(group.sizes["patch"] for group in groups) == whole.sizes["patch"]
+    plain = list(lazy.hfzarr.stream(to="numpy"))
+    for arrays, group in zip(plain, groups, strict=True):
+        np.testing.assert_array_equal(arrays["image"], group.image.values)
+        np.testing.assert_array_equal(arrays["patch"], group.patch.values)
+        starts = np.stack([group.y_start.values, group.x_start.values], axis=1)
+        np.testing.assert_array_equal(arrays["start"], starts)
+    with pytest.raises(TargetError, match="'xarray' or 'numpy', not 'torch'"):
+        lazy.hfzarr.stream(to="torch")
 
 
 @pytest.mark.parametrize("ahead", [1, 100])

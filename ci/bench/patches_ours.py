@@ -30,8 +30,8 @@ def lazy_patches(path: Path, work: Work) -> Any:
 def ours_planner(path: Path, work: Work, numbers: Array) -> Tally:
     """Take the blocks that the planner yields, without dask; all patches, whatever is asked."""
     tally = Tally()
-    for block in lazy_patches(path, work).hfzarr.stream():
-        tally.block(block[VARIABLE].values)
+    for block in lazy_patches(path, work).hfzarr.stream(to="numpy"):
+        tally.block(block[VARIABLE])
     return tally
 
 

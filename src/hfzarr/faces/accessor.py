@@ -293,19 +293,23 @@ class DatasetAccessor:
             transform=transform,
         )
 
-    def stream(self, *, ahead: int | None = None) -> Iterator[Dataset]:
+    def stream(
+        self, *, to: Literal["xarray", "numpy"] = "xarray", ahead: int | None = None
+    ) -> Iterator[Any]:
         """Iterate over patches in memory, group by group, without dask.
 
         For a Dataset that `patches` or `random_patches` returned, as it was returned.
 
         Parameters
         ----------
+        to
+            ``"xarray"`` for Datasets, ``"numpy"`` for dicts of arrays as `batches` makes them.
         ahead
             Groups under way while one is used; by default one more than there are threads.
 
         Yields
         ------
-        xarray.Dataset
+        xarray.Dataset or dict
             Some of the patches, in order.
 
         Raises
@@ -320,7 +324,7 @@ class DatasetAccessor:
         >>> [group.image.values.tolist() for group in ds.hfzarr.patches({"x": 3}).hfzarr.stream()]
         [[[0, 1, 2], [3, 4, 5]]]
         """
-        return stream_patches(self._dataset, ahead=ahead)
+        return stream_patches(self._dataset, to=to, ahead=ahead)
 
     def explain(self, size: Mapping[Any, Any] | None = None, **options: Any) -> Cost:
         """Return what patches, batches or the Dataset as it is would read, without reading a pixel.

@@ -148,7 +148,9 @@ def _graph_names(dataset: Dataset) -> dict[Hashable, str]:
     return found
 
 
-def stream_patches(dataset: Dataset, *, ahead: int | None = None) -> Iterator[Dataset]:
+def stream_patches(
+    dataset: Dataset, *, to: str = "xarray", ahead: int | None = None
+) -> Iterator[Any]:
     """Yield the groups of a Dataset of patches, in memory and in order.
 
     Raises
@@ -156,21 +158,27 @@ def stream_patches(dataset: Dataset, *, ahead: int | None = None) -> Iterator[Da
     TargetError
         The Dataset is not one of patches, as it was made.
     """
+    if to not in ("xarray", "numpy"):
+        raise TargetError(f"patches are streamed to 'xarray' or 'numpy', not {to!r}")
     made = made_of(dataset)
     if made is None:
         raise TargetError(
             "wanted a Dataset as patches() or random_patches() returned it; compute a selection "
             "of one instead"
         )
-    return _streamed(*made, ahead=ahead)
+    return _streamed(*made, to=to, ahead=ahead)
 
 
-def _streamed(patches: PatchSet, job: PatchJob, *, ahead: int | None) -> Iterator[Dataset]:
-    ordered = replace(patches, windows=job.plan.windows)
+def _streamed(patches: PatchSet, job: PatchJob, *, to: str, ahead: int | None) -> Iterator[Any]:
+    windows = job.plan.windows
+    ordered = replace(patches, windows=windows)
     for group, arrays in run_threaded(job, ahead=ahead):
         numbers = np.arange(group.first, group.stop)
-        values = dict(zip(patches.arrays.names, arrays, strict=True))
-        yield label_patches(ordered, numbers, values)
+        values: dict[str, Any] = dict(zip(patches.arrays.names, arrays, strict=True))
+        if to == "xarray":
+            yield label_patches(ordered, numbers, values)
+        else:
+            yield {**values, PATCH: numbers, "start": windows.starts(numbers)}
 
 
 def patch_job(patches: PatchSet, *, max_bytes: int) -> PatchJob:
