@@ -22,7 +22,7 @@ __all__ = ["Group", "PatchPlan", "plan_patches"]
 #: task. The rest is for tasks under way. dask takes 9 of 100 groups after the 90th, as text sorts.
 _FRONT_SHARE = 0.4
 _SHARED_SHARE = 0.7
-_BLOCK_SHARE = 1 / 64
+_BLOCK_SHARE = 1 / 32
 _GROUP_SHARE = 1 / 16
 #: Of a group's windows that share few chunks, the chunks.
 _TOUCHED_SHARE = 1 / 4
