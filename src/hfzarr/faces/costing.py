@@ -17,6 +17,7 @@ from hfzarr.plan.cost import Kind, VariableCost
 from hfzarr.plan.overlap import chunks_one_by_one, pixels_covered
 from hfzarr.plan.windows import Windows
 from hfzarr.run.hold import PatchArrays
+from hfzarr.run.job import LOCAL_RUN
 from hfzarr.run.pool import workers
 from hfzarr.run.survey import Survey, survey
 
@@ -118,7 +119,8 @@ class PatchCosts:
             return 0
         reader = BoxPlanner(region).reader  # type: ignore[arg-type]
         local = reader is not None and reader.source.local
-        encoded = array.chunk_bytes if local else max(array.chunk_bytes, block_bytes)
+        run = min(block_bytes, LOCAL_RUN) if local else block_bytes
+        encoded = max(array.chunk_bytes, run)
         return workers() * (array.chunk_bytes + encoded)
 
 

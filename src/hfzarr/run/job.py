@@ -28,7 +28,7 @@ from hfzarr.run.decode import ChunkDecoder, Place, decode_index
 from hfzarr.run.pool import for_each, workers
 from hfzarr.store.source import ByteRange, Source
 
-__all__ = ["IndexCache", "Job", "Plan", "Rows", "Target", "advance"]
+__all__ = ["LOCAL_RUN", "IndexCache", "Job", "Plan", "Rows", "Target", "advance"]
 
 Plan = GridPlan | PointsPlan | ChunksPlan
 Requests = list[tuple[str, ByteRange]]
@@ -38,7 +38,7 @@ Index = npt.NDArray[np.uint64]
 Steps = Generator[Requests, Replies, None]
 
 _GAP = 64 * 2**10  # reading this much in vain is cheaper than a second request
-_LOCAL_RUN = 2**20  # a run is one thread's work, so that several share one shard
+LOCAL_RUN = 2**20  # a run is one thread's work, so that several share one shard
 _REMOTE_RUN = 8 * 2**20
 _WHOLE_SHARD = 32 * 2**20  # a shard that decodes to more is fetched in runs, many at once
 _BATCH_BYTES = 64 * 2**20  # bounds the memory that holds encoded bytes
@@ -171,7 +171,7 @@ class Job:
             index = self._indexes.get(key)
             if index is None:
                 index = self._learn(key, sharding, self._source.get(key, sharding.byte_range))
-            yield from self._run_fetches(key, index, inner, limit=_LOCAL_RUN)
+            yield from self._run_fetches(key, index, inner, limit=LOCAL_RUN)
 
     def steps(self, plan: Plan) -> Steps:
         """Yield requests, many at once, and decode the replies that are sent back."""
