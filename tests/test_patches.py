@@ -322,3 +322,11 @@ def test_a_level_that_is_not_there():
         dataset.isel(y=slice(2, 20)).hfzarr.patches({"y": 8}, level=1)
     with pytest.raises(TargetError, match="engine='hfzarr' opens an image"):
         small().hfzarr.patches({"y": 2}, level=1)
+
+
+def test_a_seed_that_is_none():
+    dataset = xr.Dataset({"a": ("x", np.arange(8))})
+    with pytest.raises(TargetError, match=r"seed is an integer.* not 'now'"):
+        dataset.hfzarr.random_patches(2, {"x": 3}, seed="now")
+    for seed in (None, 3, [1, 2], np.random.default_rng(0)):
+        assert dataset.hfzarr.random_patches(2, {"x": 3}, seed=seed).sizes["patch"] == 2

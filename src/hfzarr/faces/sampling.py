@@ -111,7 +111,12 @@ def drawn_windows(
     dims = list(base.shifts)
     lengths = [base.dataset.sizes[dim] for dim in dims]
     size = [shift.size for shift in base.shifts.values()]
-    rng = np.random.default_rng(seed)
+    try:
+        rng = np.random.default_rng(seed)
+    except (TypeError, ValueError) as error:
+        raise TargetError(
+            f"seed is an integer, a numpy.random.Generator or None, not {seed!r}"
+        ) from error
     if where is None:
         return draw_windows(n, lengths, size, rng=rng)
     mask = resolve_mask(base.dataset, where, dims)
