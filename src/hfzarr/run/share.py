@@ -179,7 +179,7 @@ class SharedBlocks:
 def _batches(
     mine: Sequence[int], boxes: Sequence[Box], limit: int, itemsize: int
 ) -> list[list[int]]:
-    """Cut what is to be read into batches: views of one batch keep each other in memory."""
+    """Cut what is to be read into batches of up to ``limit`` bytes, or of one block."""
     batches: list[list[int]] = []
     size = 0
     for i in mine:
