@@ -238,14 +238,12 @@ def cell_of(patches: PatchSet) -> tuple[int, ...]:
     variable = member.dataset.variables[name]
     lengths = dict(zip(patches.dims, patches.windows.lengths, strict=True))
     cell = dict(zip(patches.dims, patches.windows.size, strict=True))
-    for dim, shard, chunk in zip(
-        variable.dims, _shard(variable), [cuts.largest for cuts in cuts_of(variable)], strict=True
-    ):
+    for dim, side in zip(variable.dims, _shard(variable), strict=True):
         if dim in cell:
             ratio = member.shifts[dim].ratio
-            side = shard if arrays[lead].held is False else max(chunk, 1)
             cell[dim] = max(1, min(math.ceil(side / ratio), lengths[dim]))
-    return tuple(_reduced(cell, patches.windows.size, variable.dtype.itemsize))
+    # Text of no length has no bytes, and no cell of it would be large enough.
+    return tuple(_reduced(cell, patches.windows.size, max(variable.dtype.itemsize, 1)))
 
 
 def _shard(variable: Any) -> tuple[int, ...]:
