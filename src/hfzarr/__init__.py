@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from hfzarr.errors import (
     AmbiguousTargetError,
+    ChangedSourceError,
     HfzarrError,
     InvalidMetadataError,
     MissingDependencyError,
@@ -19,17 +20,23 @@ from hfzarr.errors import (
     TargetError,
     UnnamedDimensionsError,
     UnsupportedError,
+    VerificationError,
+    WriteError,
 )
 from hfzarr.faces.accessor import DatasetAccessor
 from hfzarr.faces.batches import Batches
+from hfzarr.faces.progress import Progress
+from hfzarr.faces.reshard import plan_reshard, reshard
 from hfzarr.faces.stitch import stitch
 from hfzarr.faces.tree_accessor import TreeAccessor
 from hfzarr.model.report import Diagnosis, Finding
 from hfzarr.plan.cost import Cost
+from hfzarr.plan.reshard import Resharded, ReshardPlan
 
 __all__ = [
     "AmbiguousTargetError",
     "Batches",
+    "ChangedSourceError",
     "Cost",
     "DatasetAccessor",
     "Diagnosis",
@@ -38,14 +45,21 @@ __all__ = [
     "InvalidMetadataError",
     "MissingDependencyError",
     "NodeNotFoundError",
+    "Progress",
     "ReadError",
     "RepairWarning",
+    "ReshardPlan",
+    "Resharded",
     "StoreNotFoundError",
     "TargetError",
     "TreeAccessor",
     "UnnamedDimensionsError",
     "UnsupportedError",
+    "VerificationError",
+    "WriteError",
     "__version__",
+    "plan_reshard",
+    "reshard",
     "stitch",
 ]
 

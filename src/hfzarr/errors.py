@@ -9,6 +9,7 @@ from __future__ import annotations
 
 __all__ = [
     "AmbiguousTargetError",
+    "ChangedSourceError",
     "HfzarrError",
     "InvalidMetadataError",
     "MissingDependencyError",
@@ -19,6 +20,8 @@ __all__ = [
     "TargetError",
     "UnnamedDimensionsError",
     "UnsupportedError",
+    "VerificationError",
+    "WriteError",
 ]
 
 
@@ -55,6 +58,18 @@ class UnsupportedError(HfzarrError, NotImplementedError, ValueError):
 
 class ReadError(HfzarrError, OSError):
     """Bytes of a chunk could not be fetched or decoded."""
+
+
+class WriteError(HfzarrError, OSError):
+    """Bytes could not be written; the message names the file, and says how to go on."""
+
+
+class ChangedSourceError(HfzarrError, RuntimeError):
+    """The source is no longer what it was when the run began, so old and new would be mixed."""
+
+
+class VerificationError(HfzarrError, ValueError):
+    """What was written does not hold what the source holds."""
 
 
 class UnnamedDimensionsError(HfzarrError, KeyError):

@@ -103,7 +103,7 @@ def spacing_along(dataset: Dataset, dim: Hashable) -> Spacing | None:
     return spacing_of(np.asarray(dataset.coords[dim].values))
 
 
-def memory_bytes(value: int | str) -> int:
+def memory_bytes(value: int | str, name: str = "max_memory") -> int:
     """Return a number of bytes, given as such or as text like ``"256 MB"``.
 
     Raises
@@ -123,7 +123,7 @@ def memory_bytes(value: int | str) -> int:
     except (ValueError, TypeError, AttributeError):
         found = 0
     if found < 1:
-        raise TargetError(f"max_memory is a number of bytes or text like '256 MB', not {value!r}")
+        raise TargetError(f"{name} is a number of bytes or text like '256 MB', not {value!r}")
     return found
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from hfzarr.model.array import ArrayMeta
 
-__all__ = ["ByteCodec", "CodecChain", "ShardIndex", "fast_chain"]
+__all__ = ["ByteCodec", "CodecChain", "ShardIndex", "fast_chain", "shard_index"]
 
 #: A step from bytes to bytes. Decoding needs its name only, never its configuration.
 ByteCodec = Literal["blosc", "zstd", "gzip", "zlib", "lz4", "bz2", "lzma", "crc32c"]
@@ -149,6 +149,20 @@ def fast_chain(meta: ArrayMeta) -> CodecChain | None:
         return _v3_chain(meta) if meta.zarr_format == 3 else _v2_chain(meta)
     except (KeyError, TypeError, ValueError, AttributeError):
         # Malformed metadata: zarr-python reads what it can, and says what it cannot.
+        return None
+
+
+def shard_index(meta: ArrayMeta) -> ShardIndex | None:
+    """Return where the index of an array's shards lies; None where there is none, or no plain one.
+
+    It can be known where the codecs of the chunks inside are not.
+    """
+    if meta.shard is None or meta.inner_chunk is None:
+        return None
+    try:
+        [(_, config)] = [_named(codec) for codec in meta.doc["codecs"]]
+        return _shard_index(config, meta.shard, meta.inner_chunk)
+    except (KeyError, TypeError, ValueError, AttributeError):
         return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
@@ -110,6 +110,21 @@ class ChunkDecoder:
         else:
             target[...] = self.decode(data, place=place)
 
+    def check(self, data: Bytes, *, place: Place) -> None:
+        """Look for what is cut short or is no chunk, as far as that shows without decoding.
+
+        Raises
+        ------
+        ReadError
+            The bytes are not those of a chunk of this array.
+        """
+        try:
+            _check_header(
+                self._codecs[-1] if self._codecs else None, data, self._sizes, self._nbytes
+            )
+        except ValueError as error:
+            raise self._undecodable(data, place, error) from error
+
     def _shaped(self, flat: ByteArray) -> npt.NDArray[Any]:
         return flat.view(self._dtype).reshape(self._stored_shape).transpose(self._axes)
 
@@ -119,11 +134,14 @@ class ChunkDecoder:
         except (HfzarrError, MemoryError, ImportError):
             raise
         except Exception as error:  # every codec has errors of its own
-            raise ReadError(
-                f"{place} cannot be decoded: {error or type(error).__name__} "
-                f"(wanted {self._nbytes} bytes from codecs {list(self._codecs)}, got "
-                f"{len(data)} encoded bytes). The object may be damaged or cut short."
-            ) from error
+            raise self._undecodable(data, place, error) from error
+
+    def _undecodable(self, data: Bytes, place: Place, error: Exception) -> ReadError:
+        return ReadError(
+            f"{place} cannot be decoded: {error or type(error).__name__} "
+            f"(wanted {self._nbytes} bytes from codecs {list(self._codecs)}, got "
+            f"{len(data)} encoded bytes). The object may be damaged or cut short."
+        )
 
     def _flat(self, data: Bytes, out: ByteArray | None) -> ByteArray:
         """Return the decoded bytes: `out`, a part of this thread's buffer or of `data`."""
@@ -176,6 +194,29 @@ def decode_index(sharding: ShardIndex, data: Bytes, *, place: Place) -> npt.NDAr
     except ValueError as error:
         raise ReadError(f"{place} has a damaged shard index: {error}.") from error
     return np.frombuffer(entries, sharding.dtype).reshape(-1, 2).astype(np.uint64)
+
+
+def _check_header(
+    outermost: str | None, data: Bytes, sizes: Sequence[int | None], nbytes: int
+) -> None:
+    """Compare what the outermost codec wrote about the bytes with what they are."""
+    wanted = sizes[-1] if sizes else nbytes
+    if outermost is None:
+        _check_size(len(data), nbytes)
+    elif outermost == "blosc":
+        came = _check_blosc(data)
+        if wanted is not None:
+            _check_size(came, wanted)
+    elif outermost == "zstd":
+        size = _zstd_content_size(data)
+        if size == 0 and bytes(data[:4]) != _ZSTD_MAGIC:
+            raise ValueError("it does not begin as a zstd frame does")
+        if size and wanted is not None and size > wanted:
+            _check_size(size, wanted)
+    elif outermost == "crc32c":
+        _strip_checksum(data)
+    elif outermost == "gzip" and bytes(data[:2]) != b"\x1f\x8b":
+        raise ValueError("it does not begin as a gzip stream does")
 
 
 def _check_size(came: int, wanted: int) -> None:

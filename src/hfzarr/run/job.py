@@ -28,7 +28,7 @@ from hfzarr.run.decode import ChunkDecoder, Place, decode_index
 from hfzarr.run.pool import for_each, workers
 from hfzarr.store.source import ByteRange, Source
 
-__all__ = ["LOCAL_RUN", "IndexCache", "Job", "Plan", "Rows", "Target", "advance"]
+__all__ = ["LOCAL_RUN", "IndexCache", "Job", "Plan", "Rows", "Target", "advance", "fill_of"]
 
 Plan = GridPlan | PointsPlan | ChunksPlan
 Requests = list[tuple[str, ByteRange]]
@@ -155,7 +155,7 @@ class Job:
         self._chain = chain
         self._indexes = indexes
         self._decoder = ChunkDecoder(chain)
-        self._fill = _fill_value(meta)
+        self._fill = fill_of(meta)
         self._prefix = f"{meta.path}/" if meta.path else ""
 
     # What to ask for
@@ -337,7 +337,7 @@ def _batches(fetches: Iterable[Fetch]) -> Iterator[list[Fetch]]:
         yield batch
 
 
-def _fill_value(meta: ArrayMeta) -> npt.NDArray[Any]:
+def fill_of(meta: ArrayMeta) -> npt.NDArray[Any]:
     """Return what absent chunks are filled with, as an array without axes."""
     value = np.zeros((), meta.dtype)
     if meta.fill_value is not None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
-__all__ = ["for_each", "workers"]
+__all__ = ["for_each", "limited", "workers"]
 
 T = TypeVar("T")
 _END: Any = object()
@@ -16,6 +17,21 @@ _END: Any = object()
 _MAX_WORKERS = 32
 _pool: ThreadPoolExecutor | None = None
 _pool_lock = threading.Lock()
+_limit = threading.local()
+
+
+@contextmanager
+def limited(threads: int) -> Iterator[None]:
+    """Let `for_each` use no more than some threads, where this thread calls it inside the block.
+
+    For tasks of which several run at once already.
+    """
+    before = getattr(_limit, "threads", None)
+    _limit.threads = threads
+    try:
+        yield
+    finally:
+        _limit.threads = before
 
 
 def workers() -> int:
@@ -51,7 +67,9 @@ def for_each(work: Callable[[T], None], items: Iterable[T], *, width: int) -> No
     [0, 1, 2, 3]
     """
     feed = _Feed(work, items)
-    helpers = _start(feed.drain, min(width, workers()) - 1)
+    limit = getattr(_limit, "threads", None)
+    width = min(width, workers()) if limit is None else min(width, workers(), limit)
+    helpers = _start(feed.drain, width - 1)
     try:
         feed.drain()
     finally:

@@ -99,6 +99,23 @@ class ArrayReader:
             self._chain, plan_grid(self.meta.shape, self._chain.inner_chunk, selection)
         )
 
+    def read_into(self, selection: Sequence[slice], out: npt.NDArray[Any]) -> None:
+        """Read a box of pixels into an array of its shape and of the dtype ``meta.dtype``.
+
+        Raises
+        ------
+        IndexError
+            The selection does not fit the array.
+        ReadError
+            A chunk could not be fetched or decoded.
+        """
+        if self._chain is None:
+            out[...] = self._read_with_zarr(selection)
+            return
+        plan = plan_grid(self.meta.shape, self._chain.inner_chunk, selection)
+        if out.size:
+            self._run(self._chain, plan, out)
+
     def read_points(self, indexers: Sequence[npt.ArrayLike]) -> npt.NDArray[Any]:
         """Read single elements.
 

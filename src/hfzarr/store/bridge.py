@@ -8,10 +8,11 @@ from __future__ import annotations
 import functools
 import json
 import warnings
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import zarr
 from zarr.abc.store import (
     ByteRequest,
@@ -28,6 +29,7 @@ from zarr.storage import MemoryStore, StorePath
 from hfzarr.errors import UnsupportedError
 from hfzarr.model.array import V3_FIELDS, ArrayMeta
 from hfzarr.model.report import shorten
+from hfzarr.model.rewrite import TypeDoc
 from hfzarr.store.source import ByteRange, Source
 from hfzarr.store.wrapped import ZarrSource
 
@@ -35,10 +37,12 @@ __all__ = [
     "SourceStore",
     "array_metadata",
     "codec_encoding",
+    "encode_unit",
     "open_async_array",
     "open_zarr_array",
     "resolve_types",
     "uneven_chunks",
+    "v3_types",
 ]
 
 
@@ -90,6 +94,32 @@ def open_async_array(source: Source, meta: ArrayMeta) -> AsyncArray[Any]:
 
 def _async_array(metadata: Any, store_path: StorePath) -> AsyncArray[Any]:
     return AsyncArray(metadata=metadata, store_path=store_path)
+
+
+def encode_unit(
+    meta: ArrayMeta,
+    index: tuple[int, ...],
+    bounds: Sequence[tuple[int, int]],
+    values: npt.NDArray[Any],
+) -> bytes | None:
+    """Return one file of an array as zarr-python writes it; None if it holds only the fill value.
+
+    Parameters
+    ----------
+    meta
+        The array.
+    index
+        Which file: its place in the grid of files.
+    bounds
+        The pixels that it holds: start and stop along each axis, within the array.
+    values
+        Those pixels.
+    """
+    store = MemoryStore()
+    array: Any = zarr.Array(_async_array(array_metadata(meta.doc), StorePath(store, "")))
+    array[tuple(slice(start, stop) for start, stop in bounds)] = values
+    data = store._store_dict.get(meta.chunk_key(index))
+    return None if data is None else data.to_bytes()
 
 
 class SourceStore(Store):
@@ -236,3 +266,34 @@ def _compact(sizes: tuple[tuple[int, ...], ...]) -> tuple[Any, ...]:
         else tuple(along) or (0,)
         for along in sizes
     )
+
+
+def v3_types(meta: ArrayMeta) -> TypeDoc:
+    """Return the data type and the fill value of an array as a v3 document has them.
+
+    A v2 array without a fill value gets what zarr-python reads where chunks are absent.
+
+    Raises
+    ------
+    UnsupportedError
+        zarr-python has no v3 data type for what the array holds.
+    """
+    if meta.zarr_format == 3:
+        return TypeDoc(data_type=meta.doc["data_type"], fill_value=meta.doc["fill_value"])
+    with warnings.catch_warnings():
+        # Data types without a final specification: those of the array are what they are.
+        warnings.simplefilter("ignore")
+        try:
+            # The fill value is known already, and not all that is read is what zarr-python takes.
+            dtype = array_metadata({**meta.doc, "fill_value": None}).dtype
+            value = dtype.default_scalar() if meta.fill_value is None else meta.fill_value
+            scalar = dtype.to_json_scalar(value, zarr_format=3)
+            # As a document that is read has them: zarr-python has tuples among its lists.
+            data_type, fill = json.loads(json.dumps([dtype.to_json(zarr_format=3), scalar]))
+            return TypeDoc(data_type=data_type, fill_value=fill)
+        except (NotImplementedError, TypeError, ValueError) as error:
+            raise UnsupportedError(
+                f"array {meta.path or '/'!r}: zarr-python {zarr.__version__} has no Zarr v3 data "
+                f"type for {meta.doc['dtype']!r} with the fill value {meta.fill_value!r} "
+                f"({shorten(str(error), 200)}). Leave the array out."
+            ) from error

@@ -1,4 +1,4 @@
-"""A location becomes a source that can be read."""
+"""A location becomes a source that can be read, or a sink that can be written to."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from typing import Any
 
 from hfzarr.errors import StoreNotFoundError, TargetError
 from hfzarr.store.folder import FolderSource
+from hfzarr.store.folder_sink import FolderSink
 from hfzarr.store.location import Location
 from hfzarr.store.remote import reaching
+from hfzarr.store.sink import Sink
 from hfzarr.store.source import Source
 from hfzarr.store.zipped import ZipSource
 
-__all__ = ["connect"]
+__all__ = ["connect", "connect_sink"]
+
+_ZIP_SUFFIXES = (".zip", ".ozx")
 
 
 def connect(location: Location) -> Source:
@@ -77,3 +81,80 @@ def _buffers(mapping: Mapping[str, Any]) -> dict[str, Any]:
         key: make(value) if isinstance(value, (bytes, bytearray, memoryview)) else value
         for key, value in mapping.items()
     }
+
+
+def connect_sink(location: Location) -> Sink:
+    """Return the sink at a location; nothing is made or written yet.
+
+    Raises
+    ------
+    TargetError
+        Nothing can be written there: a zip, a file, a store that is read-only.
+    MissingDependencyError
+        The URL's protocol needs a package that is not installed.
+    """
+    _refuse_files(location)
+    if location.kind == "folder":
+        return FolderSink(location.url)
+    from zarr.storage import FsspecStore
+
+    from hfzarr.store.zarr_sink import ZarrSink
+
+    if location.kind == "object":
+        return _held_sink(location)
+    with reaching(location.url, location.shown):
+        store = FsspecStore.from_url(
+            location.url, storage_options=dict(location.storage_options), read_only=False
+        )
+    return ZarrSink(store, location.shown)
+
+
+def _refuse_files(location: Location) -> None:
+    url = location.url.lower()
+    named = url.endswith(_ZIP_SUFFIXES) and not os.path.isdir(location.url)
+    if location.kind == "object" or not (location.kind == "zip" or named or _is_chain(url)):
+        return
+    if "://" not in url and not named:
+        raise TargetError(
+            f"{location.shown!r} is a file, and a store is written to a folder or a URL. Choose "
+            "another target."
+        )
+    raise TargetError(
+        f"{location.shown!r} is a zip, and many tasks cannot write to one file at once. Write to a "
+        "folder, and zip that afterwards, with its files stored, not deflated (zip -0 -r)."
+    )
+
+
+def _is_chain(url: str) -> bool:
+    return url.startswith(("zip::", "zip://"))
+
+
+def _held_sink(location: Location) -> Sink:
+    from zarr.abc.store import Store
+    from zarr.storage import FsspecStore, LocalStore, ZipStore
+
+    from hfzarr.store.zarr_sink import ZarrSink
+
+    held = location.held
+    if held is not None and not isinstance(held, Store) and hasattr(held, "fs"):
+        held = FsspecStore.from_mapper(held, read_only=False)
+    if not isinstance(held, Store) or isinstance(held, ZipStore) or not held.supports_writes:
+        raise TargetError(
+            f"{location.shown} ({type(location.held).__name__}) cannot be written to by many tasks "
+            "at once. Give a folder, a URL, or a zarr store that takes writes, such as LocalStore."
+        )
+    if held.read_only:
+        raise TargetError(
+            f"the store {location.shown!r} is read-only. Open it with read_only=False, or choose "
+            "another target."
+        )
+    if type(held) is LocalStore:
+        return FolderSink(os.path.join(os.path.abspath(held.root), location.path).rstrip("/\\"))
+    if location.path and not isinstance(held, FsspecStore):
+        raise TargetError(
+            f"the target is the node {location.path!r} in {location.shown}. Give the store itself, "
+            "or a folder or URL of its own."
+        )
+    if location.path and isinstance(held, FsspecStore):
+        held = FsspecStore(held.fs, path=f"{held.path.rstrip('/')}/{location.path}")
+    return ZarrSink(held, location.url, held=isinstance(location.held, Store))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-__all__ = ["ByteRange", "Source"]
+__all__ = ["ByteRange", "Source", "copy_into"]
 
 #: ``(start, stop)`` in bytes; ``(-n, None)`` means the last n; None means the whole object.
 ByteRange = tuple[int, int | None] | None
@@ -45,6 +45,20 @@ class Source(Protocol):
         A key that is absent has None. A store that cannot tell raises ``UnsupportedError``.
         """
 
+    def stamps(self, keys: Sequence[str]) -> list[str | None]:
+        """Return for each of many keys a short text that changes when the object does.
+
+        A key that is absent has None. A store that knows nothing of an object but that it is
+        there has ``"?"``.
+        """
+
+    def read_into(self, key: str, buffer: memoryview, byte_range: ByteRange = None) -> int | None:
+        """Read the object at ``key``, or a part of it, to the beginning of a buffer of bytes.
+
+        Return how many bytes came, or None where the key is absent. An object that does not fit
+        raises ``BufferError``.
+        """
+
     async def get_async(self, key: str, byte_range: ByteRange = None) -> bytes | None:
         """Like `get`, without blocking the event loop."""
 
@@ -54,5 +68,27 @@ class Source(Protocol):
     def list_many(self, prefixes: Sequence[str]) -> list[list[str]]:
         """Return the names under each of many prefixes, all listings under way at once."""
 
+    def list_files(self, prefix: str) -> list[str]:
+        """Return the names directly under ``prefix`` that are objects, not folders; sorted.
+
+        A store that cannot be listed raises ``UnsupportedError``.
+        """
+
+    def usage(self, prefix: str) -> tuple[int, int] | None:
+        """Return how many objects lie below ``prefix``, and their bytes.
+
+        None where telling would take a request for each object.
+        """
+
     def close(self) -> None:
         """Release what is open; the source can be used again afterwards."""
+
+
+def copy_into(key: str, data: bytes | None, buffer: memoryview) -> int | None:
+    """Copy what was read to the beginning of a buffer: `Source.read_into` by means of `get`."""
+    if data is None:
+        return None
+    if len(data) > len(buffer):
+        raise BufferError(f"{key!r} has {len(data)} bytes, and there is room for {len(buffer)}")
+    buffer[: len(data)] = data
+    return len(data)

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hfzarr.errors import HfzarrError, ReadError, UnsupportedError
-from hfzarr.store.source import ByteRange
+from hfzarr.store.source import ByteRange, copy_into
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest, Store
+    from zarr.storage import FsspecStore
 
-__all__ = ["ZarrSource"]
+__all__ = ["ZarrSource", "forget_listings"]
 
 T = TypeVar("T")
 
 # How many requests are under way at once: enough to hide latency, few enough for a server.
 _IN_FLIGHT = 64
+# What file systems call a checksum of an object, and the time of its last change.
+_CHECKSUMS = ("ETag", "etag", "Content-MD5", "Digest", "md5Hash", "content_md5", "blob_id")
+_TIMES = ("LastModified", "Last-Modified", "last_modified", "updated", "mtime", "created")
+# KeyError is how fsspec's zip, before 2025, says that an entry is absent.
+_ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError, KeyError)
 
 
 class ZarrSource:
@@ -104,13 +110,49 @@ class ZarrSource:
         try:
             await store._ensure_open()
             return await store.getsize(key)
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, KeyError):
+        except _ABSENT:
             return None
         except Exception as error:
             raise ReadError(
                 f"store {self.url!r}: cannot tell the size of {key!r}: "
                 f"{type(error).__name__}: {error}"
             ) from error
+
+    def stamps(self, keys: Sequence[str]) -> list[str | None]:
+        """Return what the store tells of many objects, all requests under way at once.
+
+        That is the checksum or the time of the last change where it is one of fsspec's, and the
+        size; ``"?"`` where it can tell neither without reading.
+        """
+        return self._sync(self._stamps(keys))
+
+    async def _stamps(self, keys: Sequence[str]) -> list[str | None]:
+        forget_listings(self.store)
+        return await _gather([self._stamping(key) for key in keys])
+
+    def _stamping(self, key: str) -> Callable[[], Awaitable[str | None]]:
+        return lambda: self._stamp(key)
+
+    async def _stamp(self, key: str) -> str | None:
+        inner = _fsspec_store(self.store)
+        try:
+            await self.store._ensure_open()
+            if inner is not None:
+                return _stamp_of(await inner.fs._info(_path_in(inner, key)))
+            if _telling_sizes(self.store) is None:
+                return "?" if await self.store.exists(key) else None
+        except _ABSENT:
+            return None
+        except Exception as error:
+            raise ReadError(
+                f"store {self.url!r}: cannot look at {key!r}: {type(error).__name__}: {error}"
+            ) from error
+        size = await self._size(key)
+        return None if size is None else str(size)
+
+    def read_into(self, key: str, buffer: memoryview, byte_range: ByteRange = None) -> int | None:
+        """Read the object at ``key``, or a part of it, to the beginning of a buffer."""
+        return copy_into(key, self.get(key, byte_range), buffer)
 
     def _request(self, request: tuple[str, ByteRange]) -> Callable[[], Awaitable[bytes | None]]:
         return lambda: self._get(*request)
@@ -134,6 +176,33 @@ class ZarrSource:
     def _listing(self, prefix: str) -> Callable[[], Awaitable[list[str]]]:
         return lambda: self._list(prefix)
 
+    def list_files(self, prefix: str) -> list[str]:
+        """Return the names directly under ``prefix`` that are objects, not folders."""
+        return self._sync(self._list_files(prefix.strip("/")))
+
+    async def _list_files(self, prefix: str) -> list[str]:
+        names = await self._list(prefix)
+        inner = _fsspec_store(self.store)
+        try:
+            if inner is not None:
+                entries = await inner.fs._ls(_path_in(inner, prefix), detail=True)
+                files = {_name_of(entry) for entry in entries if entry["type"] == "file"}
+                return [name for name in names if name in files]
+            keys = [f"{prefix}/{name}" if prefix else name for name in names]
+            found = await _gather([self._asking(key) for key in keys])
+        except FileNotFoundError:
+            return []
+        except Exception as error:
+            raise self._no_listing(prefix, f"{type(error).__name__}: {error}") from error
+        return [name for name, there in zip(names, found, strict=True) if there]
+
+    def _asking(self, key: str) -> Callable[[], Awaitable[bool]]:
+        return lambda: self.store.exists(key)
+
+    def usage(self, prefix: str) -> tuple[int, int] | None:
+        """None: a store behind zarr-python's interface tells it by one object at a time."""
+        return None
+
     async def _get(self, key: str, byte_range: ByteRange) -> bytes | None:
         from zarr.core.buffer import default_buffer_prototype
 
@@ -142,8 +211,7 @@ class ZarrSource:
             buffer = await self.store.get(
                 key, default_buffer_prototype(), byte_range=_byte_request(byte_range)
             )
-        # KeyError is how fsspec's zip, before 2025, says that an entry is absent.
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, KeyError):
+        except _ABSENT:
             return None
         except HfzarrError:
             raise
@@ -181,6 +249,12 @@ class ZarrSource:
         """Leave the store open: it may be the caller's."""
 
 
+def forget_listings(store: Store) -> None:
+    """Let go of listings that fsspec keeps for good: others may have written since."""
+    if (inner := _fsspec_store(store)) is not None:
+        getattr(inner.fs, "sync_fs", inner.fs).invalidate_cache()
+
+
 def _telling_sizes(store: Store) -> Store | None:
     """Return the store that tells sizes without reading, itself or what it wraps, if any does."""
     from zarr.abc.store import Store as Base
@@ -192,6 +266,34 @@ def _telling_sizes(store: Store) -> Store | None:
             return None
         store = store._store
     return store
+
+
+def _fsspec_store(store: Store) -> FsspecStore | None:
+    """Return the store, or the one that it wraps, if it is one of fsspec's."""
+    from zarr.storage import FsspecStore, WrapperStore
+
+    while isinstance(store, WrapperStore):
+        store = store._store
+    return store if isinstance(store, FsspecStore) else None
+
+
+def _path_in(store: FsspecStore, key: str) -> str:
+    root = store.path.rstrip("/")
+    return (f"{root}/{key}" if root else key).rstrip("/")
+
+
+def _name_of(entry: Mapping[str, Any]) -> str:
+    return str(entry["name"]).rstrip("/").rpartition("/")[2]
+
+
+def _stamp_of(info: Mapping[str, Any]) -> str | None:
+    """Return what a file system says of an object as one text; None for a folder."""
+    if info.get("type") == "directory":
+        return None
+    told = [info[name] for name in (*_CHECKSUMS, *_TIMES) if info.get(name) is not None][:1]
+    if info.get("size") is not None:
+        told.append(info["size"])
+    return "-".join(str(one).strip('"') for one in told) or "?"
 
 
 def _byte_request(byte_range: ByteRange) -> ByteRequest | None:

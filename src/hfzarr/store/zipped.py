@@ -12,7 +12,7 @@ from typing import IO, Any
 from hfzarr.errors import ReadError, StoreNotFoundError
 from hfzarr.store.location import hide_secrets
 from hfzarr.store.remote import reaching
-from hfzarr.store.source import ByteRange
+from hfzarr.store.source import ByteRange, copy_into
 
 __all__ = ["ZipSource"]
 
@@ -187,10 +187,21 @@ class ZipSource:
 
     def sizes(self, keys: Sequence[str]) -> list[int | None]:
         """Return the sizes of many entries in bytes, inflated, as the zip's directory has them."""
-        archive = self._open()
-        known = archive.NameToInfo
-        found = [known.get(self._prefix + key) for key in keys]
-        return [None if one is None or one.is_dir() else one.file_size for one in found]
+        found = [self._info(key) for key in keys]
+        return [None if one is None else one.file_size for one in found]
+
+    def _info(self, key: str) -> zipfile.ZipInfo | None:
+        info = self._open().NameToInfo.get(self._prefix + key)
+        return None if info is None or info.is_dir() else info
+
+    def stamps(self, keys: Sequence[str]) -> list[str | None]:
+        """Return checksum and size of many entries, as the zip's directory has them."""
+        found = [self._info(key) for key in keys]
+        return [None if one is None else f"{one.CRC:08x}-{one.file_size}" for one in found]
+
+    def read_into(self, key: str, buffer: memoryview, byte_range: ByteRange = None) -> int | None:
+        """Read the entry at ``key``, or a part of it, to the beginning of a buffer."""
+        return copy_into(key, self.get(key, byte_range), buffer)
 
     async def get_async(self, key: str, byte_range: ByteRange = None) -> bytes | None:
         """Like `get`, in a thread where the file is remote."""
@@ -208,6 +219,20 @@ class ZipSource:
     def list_many(self, prefixes: Sequence[str]) -> list[list[str]]:
         """Return the names under many prefixes."""
         return [self.list_dir(prefix) for prefix in prefixes]
+
+    def list_files(self, prefix: str) -> list[str]:
+        """Return the names directly under ``prefix`` that are entries, not folders."""
+        base = prefix.strip("/")
+        keys = {name: f"{base}/{name}" if base else name for name in self.list_dir(base)}
+        return [name for name, key in keys.items() if self._info(key) is not None]
+
+    def usage(self, prefix: str) -> tuple[int, int]:
+        """Return how many entries lie below ``prefix``, and their bytes, inflated."""
+        known = self._open().NameToInfo
+        base = prefix.strip("/")
+        start = f"{self._prefix}{base}/" if base else self._prefix
+        found = [one for name, one in known.items() if name.startswith(start) and not one.is_dir()]
+        return len(found), sum(one.file_size for one in found)
 
     def close(self) -> None:
         """Close the file; the next read opens it again."""

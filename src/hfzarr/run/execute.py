@@ -1,0 +1,210 @@
+"""Where tasks run: one after the other, on threads, or as a dask graph anywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from hfzarr.errors import TargetError, WriteError
+from hfzarr.run.pool import workers
+
+__all__ = ["Executor", "choose_executor", "graph_of"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+Each = Callable[[R], None]
+
+
+class Executor(Protocol):
+    """Calls a function on many items."""
+
+    @property
+    def width(self) -> int:
+        """Calls under way at once in one process."""
+
+    @property
+    def in_process(self) -> bool:
+        """Whether all calls are made in this process."""
+
+    def run(self, call: Callable[[T], R], items: Sequence[T], each: Each[R], *, name: str) -> None:
+        """Call a function on every item, and ``each`` on every result, in any order.
+
+        The first error is raised, after which no further call is begun.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Serial:
+    """One call after the other: what every other way must equal."""
+
+    width: int = 1
+    in_process: bool = True
+
+    def run(self, call: Callable[[T], R], items: Sequence[T], each: Each[R], *, name: str) -> None:
+        """Call a function on every item."""
+        for item in items:
+            each(call(item))
+
+
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """Threads of this process. The calling thread only waits, so that it can be interrupted."""
+
+    width: int
+    in_process: bool = True
+
+    def run(self, call: Callable[[T], R], items: Sequence[T], each: Each[R], *, name: str) -> None:
+        """Call a function on every item."""
+        left = iter(items)
+        with ThreadPoolExecutor(self.width, thread_name_prefix=name) as pool:
+            running: set[Future[R]] = set()
+            try:
+                while True:
+                    for item in left:
+                        running.add(pool.submit(call, item))
+                        if len(running) > self.width:
+                            break
+                    if not running:
+                        return
+                    finished, running = wait(running, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        each(future.result())
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(frozen=True, slots=True)
+class DaskThreads:
+    """dask's threaded scheduler, in this process."""
+
+    width: int
+    in_process: bool = True
+
+    def run(self, call: Callable[[T], R], items: Sequence[T], each: Each[R], *, name: str) -> None:
+        """Call a function on every item."""
+        import dask.threaded
+
+        def and_tell(item: T) -> None:
+            each(call(item))
+
+        graph, keys = graph_of(and_tell, items, name)
+        dask.threaded.get(graph, keys, num_workers=self.width)
+
+
+class Distributed:
+    """A ``distributed`` cluster.
+
+    Parameters
+    ----------
+    client
+        The user's client.
+    """
+
+    in_process = False
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        threads = [int(worker["nthreads"]) for worker in _workers(client)]
+        #: Threads of the worker that has most.
+        self.width = max(threads, default=1)
+
+    def run(self, call: Callable[[T], R], items: Sequence[T], each: Each[R], *, name: str) -> None:
+        """Call a function on every item, as tasks that the dashboard shows under ``name``."""
+        from distributed import as_completed
+
+        graph, keys = graph_of(call, items, name)
+        futures = self._client.get(graph, keys, sync=False)
+        try:
+            with _killed():
+                for _, result in as_completed(futures, with_results=True):  # type: ignore[no-untyped-call]
+                    each(result)
+        except BaseException:
+            self._client.cancel(futures)
+            raise
+
+
+def _workers(client: Any) -> list[Any]:
+    try:
+        # Newer schedulers tell of five workers only, unless asked for all.
+        info = client.scheduler_info(n_workers=-1)
+    except TypeError:
+        info = client.scheduler_info()
+    return list(info["workers"].values())
+
+
+@contextlib.contextmanager
+def _killed() -> Iterator[None]:
+    """Say in our own words that workers died."""
+    from distributed import KilledWorker
+
+    try:
+        yield
+    except KilledWorker as error:
+        raise WriteError(
+            f"workers died again and again over the same task ({error}). If they ran out of "
+            "memory, give less max_memory= (it counts for each worker). Start the same run again: "
+            "it does only what is missing."
+        ) from error
+
+
+def graph_of(
+    call: Callable[[T], R], items: Sequence[T], name: str
+) -> tuple[dict[Any, Any], list[Any]]:
+    """Return calls of a function as a dask graph, and the keys of the results.
+
+    Each item is a task; the function itself is a node of the graph, so that it is there once.
+    """
+    token = uuid.uuid4().hex[:12]
+    function = f"{name}-plan-{token}"
+    keys = [(f"{name}-{token}", number) for number in range(len(items))]
+    graph: dict[Any, Any] = {function: _Held(call)}
+    graph.update(
+        (key, (_call, function, _Held(item))) for key, item in zip(keys, items, strict=True)
+    )
+    return graph, keys
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Held:
+    """A value that dask must not look into."""
+
+    value: Any
+
+
+def _call(function: _Held, item: _Held) -> Any:
+    return function.value(item.value)
+
+
+def choose_executor(client: Any, width: int | None = None) -> Executor:
+    """Return what a user names as ``client=``.
+
+    Parameters
+    ----------
+    client
+        None or ``"threads"`` for threads of this process, ``"serial"``, ``"dask"`` for dask's
+        threaded scheduler, or a ``distributed.Client``.
+    width
+        Calls at once in this process; by default as many as there are processors.
+
+    Raises
+    ------
+    TargetError
+        It is none of these.
+    """
+    width = workers() if width is None else width
+    if client is None or client == "threads":
+        return Threads(width)
+    if client == "serial":
+        return Serial()
+    if client == "dask":
+        return DaskThreads(width)
+    if hasattr(client, "scheduler_info") and hasattr(client, "get"):
+        return Distributed(client)
+    raise TargetError(
+        "client is None or 'threads' (threads of this process), 'serial', 'dask' (dask's threaded "
+        f"scheduler) or a distributed.Client, not {client!r}"
+    )
