@@ -8,24 +8,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import xarray as xr
 
 from hfzarr.errors import TargetError
-from hfzarr.faces.batches import Batches, Kind
-from hfzarr.faces.explain import explain
-from hfzarr.faces.patches import stream_patches
-from hfzarr.faces.sampling import (
-    choose_windows,
-    cut_batches,
-    cut_patches,
-    dataset_members,
-    drawn_windows,
-    grid_patches,
-)
-from hfzarr.faces.windowing import Lengths, Units
 from hfzarr.model.report import Diagnosis
-from hfzarr.plan.cost import Cost
-from hfzarr.plan.windows import Edge
 
 if TYPE_CHECKING:
     from xarray import Dataset
+
+    from hfzarr.faces.batches import Batches, Kind
+    from hfzarr.faces.windowing import Lengths, Units
+    from hfzarr.plan.cost import Cost
+    from hfzarr.plan.reshard import Resharded
+    from hfzarr.plan.windows import Edge
 
 __all__ = ["BATCHES_MEMORY", "MAX_MEMORY", "DatasetAccessor", "diagnosis_of"]
 
@@ -129,6 +121,8 @@ class DatasetAccessor:
         >>> patches.image[2].values.tolist()
         [[3, 4], [8, 9]]
         """
+        from hfzarr.faces.sampling import dataset_members, grid_patches
+
         members = dataset_members(self._dataset, size, units, level)
         return grid_patches(
             members, stride, overlap, edge, units, pad_value=pad_value, max_memory=max_memory
@@ -187,6 +181,8 @@ class DatasetAccessor:
         >>> patches.y_start.values.tolist(), bool((patches.image >= 48).all())
         ([6, 6, 6], True)
         """
+        from hfzarr.faces.sampling import cut_patches, dataset_members, drawn_windows
+
         members = dataset_members(self._dataset, size, units, level)
         windows = drawn_windows(
             members[0], n, seed=seed, where=where, min_foreground=min_foreground
@@ -273,6 +269,8 @@ class DatasetAccessor:
         >>> [batch["image"].shape for batch in batches]
         [(2, 2, 2), (2, 2, 2)]
         """
+        from hfzarr.faces.sampling import choose_windows, cut_batches, dataset_members
+
         members = dataset_members(self._dataset, size, units, level)
         windows = choose_windows(
             members[0], stride, overlap, edge, units, n, where, min_foreground, seed
@@ -324,6 +322,8 @@ class DatasetAccessor:
         >>> [group.image.values.tolist() for group in ds.hfzarr.patches({"x": 3}).hfzarr.stream()]
         [[[0, 1, 2], [3, 4, 5]]]
         """
+        from hfzarr.faces.patches import stream_patches
+
         return stream_patches(self._dataset, to=to, ahead=ahead)
 
     def explain(self, size: Mapping[Any, Any] | None = None, **options: Any) -> Cost:
@@ -357,7 +357,42 @@ class DatasetAccessor:
         >>> cost.chunks, cost.bytes_delivered, round(cost.naive_amplification, 2)
         (4, 36, 4.0)
         """
+        from hfzarr.faces.explain import explain
+
         return explain(type(self), self._dataset, size, options)
+
+    def reshard(self, target: Any, **options: Any) -> Resharded:
+        """Write the store that the Dataset was opened from anew, with many chunks in each file.
+
+        All of the node that was opened is written: each level of an image and its labels, every
+        group and array below.
+
+        Parameters
+        ----------
+        target
+            A path or URL that is empty or not there.
+        **options
+            Those of `hfzarr.reshard`.
+
+        Raises
+        ------
+        TargetError
+            The Dataset was not opened with ``engine="hfzarr"``, or is a selection of what was.
+
+        Examples
+        --------
+        >>> import tempfile, numpy as np, xarray as xr
+        >>> folder = tempfile.mkdtemp()
+        >>> made = xr.Dataset({"a": (("y", "x"), np.arange(64).reshape(8, 8))}).chunk(y=1)
+        >>> _ = made.to_zarr(f"{folder}/a.zarr", zarr_format=3, consolidated=False)
+        >>> ds = xr.open_dataset(f"{folder}/a.zarr", engine="hfzarr", consolidated=False)
+        >>> ds.hfzarr.reshard(f"{folder}/b.zarr", progress=False).files
+        3
+        """
+        from hfzarr.faces.origin import origin_of_dataset
+        from hfzarr.faces.reshard import reshard
+
+        return reshard(origin_of_dataset(self._dataset), target, **options)
 
     def chunk(self, by: Literal["inner", "shard"] = "inner") -> Dataset:
         """Return the Dataset with dask chunks that follow its store.

@@ -30,6 +30,7 @@ from hfzarr.faces.opening import (
     refuse,
     warn_unconsolidated,
 )
+from hfzarr.faces.origin import ORIGIN_KEY, Origin
 from hfzarr.faces.pyramids import choose_levels, has_own_data, level_dataset
 from hfzarr.faces.tree import walk
 from hfzarr.model.array import ArrayMeta
@@ -86,6 +87,7 @@ def _finished(
         found = {path: _without(out, opening.options.drop_variables) for path, out in found.items()}
     root = found.setdefault("", Dataset())
     root.encoding[DIAGNOSIS_KEY] = opening.diagnosis(kind, None if ome is None else ome.version)
+    root.encoding[ORIGIN_KEY] = Origin.of(opening.location, opening.path, found)
     root.set_close(opening.source.close)
     return found
 

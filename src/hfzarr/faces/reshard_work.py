@@ -106,7 +106,7 @@ def _plan_arrays(
     size = wishes.shard_bytes
     if size is not None and not sink.local:
         # A file for an object store is held in memory until it is whole.
-        size = min(size, max(task_bytes // 3, 1))
+        size = min(size, max(task_bytes // 4, 1))
     types = {path: v3_types(array.meta) for path, array in inventory.arrays.items()}
     limit = FileLimits().per_store
     while True:

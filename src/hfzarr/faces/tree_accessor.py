@@ -8,24 +8,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import xarray as xr
 
 from hfzarr.faces.accessor import BATCHES_MEMORY, MAX_MEMORY, DatasetAccessor, diagnosis_of
-from hfzarr.faces.alignment import Context, label_mask
-from hfzarr.faces.batches import Batches, Kind
-from hfzarr.faces.explain import explain
-from hfzarr.faces.sampling import (
-    choose_windows,
-    cut_batches,
-    cut_patches,
-    drawn_windows,
-    grid_patches,
-    tree_members,
-)
-from hfzarr.faces.windowing import Lengths, Units
 from hfzarr.model.report import Diagnosis
-from hfzarr.plan.cost import Cost
-from hfzarr.plan.windows import Edge
 
 if TYPE_CHECKING:
     from xarray import Dataset, DataTree
+
+    from hfzarr.faces.alignment import Context
+    from hfzarr.faces.batches import Batches, Kind
+    from hfzarr.faces.windowing import Lengths, Units
+    from hfzarr.plan.cost import Cost
+    from hfzarr.plan.reshard import Resharded
+    from hfzarr.plan.windows import Edge
 
 __all__ = ["TreeAccessor"]
 
@@ -107,6 +100,8 @@ class TreeAccessor:
         >>> patches.image.values.tolist(), patches.image_1.values.tolist()
         ([[0, 1, 2, 3], [4, 5, 6, 7]], [[0, 1], [2, 3]])
         """
+        from hfzarr.faces.sampling import grid_patches, tree_members
+
         members = tree_members(
             self._tree, size, units, level=level, levels=levels, labels=labels, context=context
         )
@@ -148,6 +143,8 @@ class TreeAccessor:
         TargetError
             A length or the mask does not fit, or no window has enough foreground.
         """
+        from hfzarr.faces.sampling import cut_patches, drawn_windows, tree_members
+
         members = tree_members(
             self._tree, size, units, level=level, levels=levels, labels=labels, context=context
         )
@@ -201,6 +198,8 @@ class TreeAccessor:
         MissingDependencyError
             Tensors are wanted and torch is not installed.
         """
+        from hfzarr.faces.sampling import choose_windows, cut_batches, tree_members
+
         members = tree_members(
             self._tree, size, units, level=level, levels=levels, labels=labels, context=context
         )
@@ -237,11 +236,30 @@ class TreeAccessor:
         TargetError
             There is no such option, or one does not fit.
         """
+        from hfzarr.faces.explain import explain
+
         return explain(type(self), self._tree, size, options)
+
+    def reshard(self, target: Any, **options: Any) -> Resharded:
+        """Write the store that the tree was opened from anew, with many chunks in each file.
+
+        See `DatasetAccessor.reshard`; options are those of `hfzarr.reshard`.
+
+        Raises
+        ------
+        TargetError
+            The tree was not opened with ``engine="hfzarr"``, or is a part of one that was.
+        """
+        from hfzarr.faces.origin import origin_of_tree
+        from hfzarr.faces.reshard import reshard
+
+        return reshard(origin_of_tree(self._tree), target, **options)
 
     def chunk(self, by: Literal["inner", "shard"] = "inner") -> DataTree:
         """Return the tree with dask chunks that follow its store; see `DatasetAccessor.chunk`."""
         return xr.map_over_datasets(lambda node: DatasetAccessor(node).chunk(by), self._tree)
 
     def _mask(self, where: Any) -> Any:
+        from hfzarr.faces.alignment import label_mask
+
         return label_mask(self._tree, where) if isinstance(where, str) else where

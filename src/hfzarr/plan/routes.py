@@ -246,7 +246,8 @@ def _room(spec: ArraySpec, task_bytes: int, spooled: bool) -> tuple[int, int]:
     # A source chunk as it is stored and as it is decoded; an inner chunk laid out and encoded.
     fixed = 2 * chunk + 2 * inner
     if spooled:
-        fixed += min(math.prod(spec.unit) * spec.itemsize, spec.nbytes)
+        # As it is put together, and as it is sent.
+        fixed += 2 * min(math.prod(spec.unit) * spec.itemsize, spec.nbytes)
     elements = (task_bytes - fixed) // spec.itemsize
     least = min(inner, spec.nbytes)
     if elements * spec.itemsize < least:
@@ -275,7 +276,7 @@ def _pass(spec: ArraySpec, box: Shape, band: Shape, reads: int, fixed: int) -> P
 def _repack(spec: ArraySpec, task_bytes: int, spooled: bool) -> Pass:
     held = REPACK_BUFFER
     if spooled:
-        held += min(math.prod(spec.unit) * spec.itemsize, spec.nbytes)
+        held += 2 * min(math.prod(spec.unit) * spec.itemsize, spec.nbytes)
     if held > max(task_bytes, REPACK_BUFFER):
         raise TooLittleMemory(held)
     return Pass(

@@ -17,6 +17,8 @@ from hfzarr.store.source import Source
 
 __all__ = ["ArrayJob"]
 
+_REMOTE_STAMPS = 4
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ArrayJob:
@@ -82,8 +84,12 @@ class ArrayJob:
         """Return a short text that changes when what a task reads from the source does."""
         if step:
             return ""
+        keys = self.source_keys(number)
+        if not self.source.local:
+            # A request each: some of many must do.
+            keys = keys[:: max(len(keys) // _REMOTE_STAMPS, 1)]
         digest = hashlib.blake2b(digest_size=12)
-        for stamp in self.source.stamps(self.source_keys(number)):
+        for stamp in self.source.stamps(keys):
             digest.update(f"{stamp}\n".encode())
         return digest.hexdigest()
 

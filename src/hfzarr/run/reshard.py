@@ -108,6 +108,9 @@ def is_done(work: Work) -> bool:
         return False
     root = target.get("zarr.json")
     if root is not None and root == root_document(work.documents):
+        with work.sink.lock():
+            # Killed after the last document: what it kept for going on is of no more use.
+            Journal(work.sink).finish()
         return True
     there = [name for name in target.list_dir("") if name != WORK]
     if root is None and not there:
@@ -173,6 +176,7 @@ def _begin(work: Work, *, resume: bool) -> dict[str, Done]:
     journal = Journal(work.sink)
     if not resume and journal.fingerprint() is not None:
         # Its shards may have another shape, under keys that nobody would write again.
+        work.sink.delete(f"{WORK}/plan.json")
         work.sink.delete("")
     return journal.begin(work.fingerprint, resume=resume, about=work.about)
 

@@ -112,7 +112,8 @@ def locate(target: Any, storage_options: Mapping[str, Any] | None = None) -> Loc
     Parameters
     ----------
     target
-        A path, an fsspec URL, a zarr store, group or array, or a mapping with a ``"path"``.
+        A path, an fsspec URL, a zarr store, group or array, a mapping with a ``"path"``, or a
+        location.
     storage_options
         Options for fsspec.
 
@@ -127,6 +128,8 @@ def locate(target: Any, storage_options: Mapping[str, Any] | None = None) -> Loc
     'image'
     """
     options = dict(storage_options or {})
+    if isinstance(target, Location):
+        return target
     if isinstance(target, (str, os.PathLike)):
         text = os.fspath(target)
         if isinstance(text, str) and text:

@@ -66,8 +66,10 @@ def _image(raw: Mapping[str, Any], ome: OmeAttrs, image: Image) -> Restated:
         out.pop(_STEPS, None)
     else:
         out[_STEPS] = world.value
-    if not isinstance(out.get("name", ""), str):
+    if out.get("name") is not None:
         out["name"] = str(out["name"])
+    else:
+        out.pop("name", None)
     return Restated(value=out, whole=all(part.whole for part in (axes, world, *steps)))
 
 
@@ -110,7 +112,7 @@ def _axis(raw: Any, axis: Axis) -> dict[str, Any]:
         if value is not None:
             out[key] = value
         # A unit that only says that there is none ("pixel") is sound, and stays.
-        elif key == "type" or not isinstance(out.get(key), str):
+        elif not isinstance(out.get(key), str):
             out.pop(key, None)
     return out
 
