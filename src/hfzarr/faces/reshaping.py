@@ -165,6 +165,7 @@ def reshaped(
         keeps_bytes=same and legible,
         keys_separator=separator,
         whole_units=fast_chain(target) is None,
+        elements_alike=meta.dtype.kind not in "OT",
     )
     return spec, target
 

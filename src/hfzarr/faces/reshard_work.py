@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -27,6 +28,7 @@ from hfzarr.store.connect import connect_sink
 from hfzarr.store.folder_sink import FolderSink
 from hfzarr.store.location import locate
 from hfzarr.store.sink import Sink
+from hfzarr.store.source import Source
 
 __all__ = ["prepare"]
 
@@ -109,27 +111,27 @@ def _plan_arrays(
         size = min(size, max(task_bytes // 4, 1))
     types = {path: v3_types(array.meta) for path, array in inventory.arrays.items()}
     limit = FileLimits().per_store
+    before = math.inf
     while True:
         made: _Made = []
         for path, array in inventory.arrays.items():
             spec, target = reshaped(
                 array, types[path], opening.source, wishes, path=path, shard_bytes=size
             )
-            made.append((_planned(spec, task_bytes, sink), array.meta, target))
+            made.append((_planned(spec, task_bytes, opening.source, sink), array.meta, target))
         files = sum(plan.spec.files_after for plan, *_ in made)
-        if size is None or files + len(inventory.groups) <= limit or _is_least(made):
+        # Where larger shards make no fewer files, it cannot be helped.
+        if size is None or files + len(inventory.groups) <= limit or files >= before:
             return made
+        before = files
         size *= 2
 
 
-def _is_least(made: _Made) -> bool:
-    """Whether each array is one file already."""
-    return all(plan.spec.files_after <= 1 for plan, *_ in made)
-
-
-def _planned(spec: ArraySpec, task_bytes: int, sink: Sink) -> ArrayPlan:
+def _planned(spec: ArraySpec, task_bytes: int, source: Source, sink: Sink) -> ArrayPlan:
     try:
-        return plan_array(spec, task_bytes=task_bytes, spooled=not sink.local)
+        return plan_array(
+            spec, task_bytes=task_bytes, spooled=not sink.local, fetched=not source.local
+        )
     except TooLittleMemory as error:
         needed = int(error.args[0])
         raise TargetError(

@@ -65,6 +65,8 @@ class ArraySpec:
         What the keys of the target's files are put together with.
     whole_units
         Whether a file can only be made as a whole, as another library makes it.
+    elements_alike
+        Whether all elements have one size, so that an intermediate can hold them as they are.
     """
 
     path: str
@@ -79,6 +81,7 @@ class ArraySpec:
     keeps_bytes: bool
     keys_separator: str = "/"
     whole_units: bool = False
+    elements_alike: bool = True
 
     @property
     def least(self) -> Shape:
@@ -180,7 +183,9 @@ class ArrayPlan:
         return Boxes(shape=self.spec.shape, box=self.passes[number].band)
 
 
-def plan_array(spec: ArraySpec, *, task_bytes: int, spooled: bool = False) -> ArrayPlan:
+def plan_array(
+    spec: ArraySpec, *, task_bytes: int, spooled: bool = False, fetched: bool = False
+) -> ArrayPlan:
     """Choose the route of an array, and its passes.
 
     Parameters
@@ -191,6 +196,8 @@ def plan_array(spec: ArraySpec, *, task_bytes: int, spooled: bool = False) -> Ar
         What one task may hold.
     spooled
         Whether a file is held in memory until it is whole, as an object store wants it.
+    fetched
+        Whether an encoded chunk is held in memory as a whole, as a network brings it.
 
     Raises
     ------
@@ -209,7 +216,9 @@ def plan_array(spec: ArraySpec, *, task_bytes: int, spooled: bool = False) -> Ar
     if not spec.nbytes:
         return ArrayPlan(spec=spec, route="repack" if spec.keeps_bytes else "transcode", passes=())
     if spec.keeps_bytes and spec.chunk == spec.inner:
-        return ArrayPlan(spec=spec, route="repack", passes=(_repack(spec, task_bytes, spooled),))
+        return ArrayPlan(
+            spec=spec, route="repack", passes=(_repack(spec, task_bytes, spooled, fetched),)
+        )
     fixed, elements = _room(spec, task_bytes, spooled)
     direct = choose_working_box(
         spec.shape,
@@ -228,7 +237,8 @@ def plan_array(spec: ArraySpec, *, task_bytes: int, spooled: bool = False) -> Ar
         itemsize=spec.itemsize,
         elements=elements,
     )
-    if again <= _REREADS_WORTH_IT or not _lessens(spec, stages, last.band, again):
+    few = again <= _REREADS_WORTH_IT or not _lessens(spec, stages, last.band, again)
+    if few or not spec.elements_alike:
         decodes = pieces(spec.shape, spec.chunk, direct.band)
         only = _pass(spec, direct.box, direct.band, decodes, fixed)
         return ArrayPlan(spec=spec, route="transcode", passes=(only,))
@@ -273,8 +283,10 @@ def _pass(spec: ArraySpec, box: Shape, band: Shape, reads: int, fixed: int) -> P
     )
 
 
-def _repack(spec: ArraySpec, task_bytes: int, spooled: bool) -> Pass:
+def _repack(spec: ArraySpec, task_bytes: int, spooled: bool, fetched: bool) -> Pass:
     held = REPACK_BUFFER
+    if fetched:
+        held = max(held, math.prod(spec.chunk) * spec.itemsize)
     if spooled:
         held += 2 * min(math.prod(spec.unit) * spec.itemsize, spec.nbytes)
     if held > max(task_bytes, REPACK_BUFFER):

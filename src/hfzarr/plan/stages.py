@@ -66,7 +66,7 @@ def choose_stages(
     best: tuple[Shape, ...] = (first,)
     least = math.inf
     for count in range(1, _MOST_STAGES + 1):
-        boxes = [first, *_between(first, last, count - 1), last]
+        boxes = [first, *_between(shape, first, last, count - 1), last]
         parts = sum(pieces(shape, a, b) for a, b in itertools.pairwise(boxes))
         cost = 2 * count * nbytes / _BYTES_PER_SECOND + parts * _SECONDS_PER_PIECE
         if cost < least:
@@ -131,13 +131,15 @@ def _held(shape: Sequence[int], box: Sequence[int]) -> int:
     return math.prod(min(n, length) for n, length in zip(box, shape, strict=True))
 
 
-def _between(first: Shape, last: Shape, count: int) -> list[Shape]:
+def _between(shape: Sequence[int], first: Shape, last: Shape, count: int) -> list[Shape]:
     """Return boxes that lead from one shape to another in equal ratios."""
     boxes: list[Shape] = []
     for step in range(1, count + 1):
         share = step / (count + 1)
         sides = []
-        for a, b in zip(first, last, strict=True):
+        for *ends, length in zip(first, last, shape, strict=True):
+            # What sticks out of the array holds nothing.
+            a, b = (min(end, length) for end in ends)
             low = min(a, b)
             # Rounded down, to whole multiples of the smaller, so that memory is not exceeded.
             sides.append(max(int(a ** (1 - share) * b**share + 1e-9) // low, 1) * low)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 
 import numpy as np
@@ -21,7 +21,7 @@ from hfzarr.run.decode import ChunkDecoder, Place, decode_index
 from hfzarr.run.job import IndexCache
 from hfzarr.run.journal import Done
 from hfzarr.run.scratch import Scratch
-from hfzarr.run.shard_file import ShardFile
+from hfzarr.run.shard_file import MORE, ShardFile
 
 __all__ = ["Repack"]
 
@@ -115,17 +115,13 @@ class Repack:
         used = 0
         for position, index in self._wanted(inside):
             key = self._prefix + key_of(index)
-            size: int | bytes | None
             try:
                 size = read_into(key, buffer[used:])
             except BufferError:
                 yield positions, parts
                 positions, parts, used = [], [], 0
-                size = self._read_alone(key, buffer)
-            if isinstance(size, bytes):
-                self._check(size, key)
-                yield [position], [size]
-            elif size is not None:
+                size = yield from self._from_start(key, position, buffer)
+            if size is not None:
                 part = buffer[used : used + size]
                 self._check(part, key)
                 positions.append(position)
@@ -133,12 +129,19 @@ class Repack:
                 used += size
         yield positions, parts
 
-    def _read_alone(self, key: str, buffer: memoryview) -> int | bytes | None:
-        """Read a file into the whole buffer, or into memory of its own if it is larger."""
+    def _from_start(
+        self, key: str, position: int, buffer: memoryview
+    ) -> Generator[Batch, None, int | None]:
+        """Read a file into the whole buffer; one that is larger is yielded, part by part."""
         try:
             return self._job.source.read_into(key, buffer)
         except BufferError:
-            return self._job.source.get(key)
+            pass
+        start = 0
+        while size := self._job.source.read_into(key, buffer, (start, start + len(buffer))):
+            yield [position if start == 0 else MORE], [buffer[:size]]
+            start += size
+        return None
 
     def _from_objects(self, inside: Sequence[range]) -> Iterator[Batch]:
         """Ask for many chunks at once, as many as the buffer would hold."""

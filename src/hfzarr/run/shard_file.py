@@ -14,7 +14,10 @@ from hfzarr.model.codecs import ShardIndex
 from hfzarr.run.encode import absent_entries, encode_index
 from hfzarr.store.sink import Sink, SinkFile
 
-__all__ = ["ShardFile"]
+__all__ = ["MORE", "ShardFile"]
+
+#: The position of what goes on with the chunk that was written last.
+MORE = -1
 
 Bytes = bytes | memoryview
 
@@ -48,6 +51,7 @@ class ShardFile:
         self._file: SinkFile | None = None
         self._entries: npt.NDArray[np.uint64] | None = None
         self._size = 0
+        self._last = MORE
         self._lock = threading.Lock()
 
     @property
@@ -56,20 +60,39 @@ class ShardFile:
         return self._size
 
     def extend(self, positions: Sequence[int], parts: Sequence[Bytes]) -> None:
-        """Write encoded chunks, given their positions in the shard, the last axis fastest."""
+        """Write encoded chunks, given their positions in the shard, the last axis fastest.
+
+        Parts at `MORE` go on with the chunk before them; they come by themselves.
+        """
         if not parts:
             return
         sizes = np.fromiter((len(part) for part in parts), np.uint64, len(parts))
         with self._lock:
             file = self._opened()
             ends = np.cumsum(sizes, dtype=np.uint64) + np.uint64(self._size)
-            if self._entries is not None:
-                where = np.asarray(positions, np.intp)
-                self._entries[where, 0] = ends - sizes
-                self._entries[where, 1] = sizes
+            if positions[0] == MORE:
+                self._lengthen(sizes.sum())
+            else:
+                self._note(positions, ends - sizes, sizes)
             file.write(parts)
             self._size = int(ends[-1])
-            self.chunks += len(parts)
+
+    def _note(
+        self,
+        positions: Sequence[int],
+        starts: npt.NDArray[np.uint64],
+        sizes: npt.NDArray[np.uint64],
+    ) -> None:
+        self.chunks += len(positions)
+        self._last = positions[-1]
+        if self._entries is not None:
+            where = np.asarray(positions, np.intp)
+            self._entries[where, 0] = starts
+            self._entries[where, 1] = sizes
+
+    def _lengthen(self, size: np.uint64) -> None:
+        if self._entries is not None:
+            self._entries[self._last, 1] += size
 
     def finish(self) -> None:
         """Write the index. To be called once all chunks are there."""

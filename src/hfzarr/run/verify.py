@@ -17,6 +17,7 @@ from hfzarr.run.array_job import ArrayJob
 from hfzarr.run.pool import limited
 from hfzarr.run.read import ArrayReader
 from hfzarr.run.repack import Repack
+from hfzarr.run.shard_file import MORE
 
 __all__ = ["Check", "Checked", "Verify", "checks"]
 
@@ -141,11 +142,19 @@ class _Encoded:
 
 def _checksums(repack: Repack, number: int) -> Iterator[tuple[int, tuple[int, int]]]:
     """Yield the position, the size and the crc32c of each encoded chunk of a shard."""
-    from google_crc32c import value
+    from google_crc32c import extend
 
+    at, size, checksum = MORE, 0, 0
     for positions, parts in repack.batches(number):
         for position, part in zip(positions, parts, strict=True):
-            yield position, (len(part), int(value(np.frombuffer(part, np.uint8))))
+            if position != MORE:
+                if at != MORE:
+                    yield at, (size, checksum)
+                at, size, checksum = position, 0, 0
+            size += len(part)
+            checksum = int(extend(checksum, np.frombuffer(part, np.uint8)))
+    if at != MORE:
+        yield at, (size, checksum)
 
 
 class _Pixels:
