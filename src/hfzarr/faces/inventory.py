@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,6 +93,7 @@ class _Count:
         self._children: dict[str, list[str]] = {}
         self._files: list[tuple[str, str]] = []
         self._notes: list[str] = []
+        self._dropped: set[str] = set()
 
     def walk(self) -> None:
         """Visit the node and all below it."""
@@ -112,10 +113,14 @@ class _Count:
             self._hierarchy.load(paths)
             found = [self._hierarchy.node(path) for path in paths if not self._is_dropped(path)]
             nodes = [node for node in found if node is not None]
+        if missed := self._opening.options.drop_variables - self._dropped:
+            self._note(f"drop_variables names what is not there: {sorted(missed)}")
 
     def _is_dropped(self, path: str) -> bool:
-        drop: Collection[str] = self._opening.options.drop_variables
-        return path in drop or self._below(path) in drop or path.rpartition("/")[2] in drop
+        names = {path, self._below(path), path.rpartition("/")[2]}
+        found = names & self._opening.options.drop_variables
+        self._dropped |= found
+        return bool(found)
 
     def _find_children(self, groups: Sequence[NodeDoc]) -> None:
         paths = [node.path for node in groups]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 import time
@@ -124,7 +125,7 @@ def tracking(
         yield Tracker(progress, show)
     elif not show or not total:
         yield Tracker(progress, lambda progress: None)
-    elif _in_notebook() or sys.stderr.isatty():
+    elif _in_notebook() or getattr(sys.stderr, "isatty", lambda: False)():
         with _bar(progress) as tell:
             yield Tracker(progress, tell)
     else:
@@ -135,6 +136,12 @@ def _in_notebook() -> bool:
     """Whether a kernel of Jupyter runs this process: output that is no terminal, but is watched."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return "IPKernelApp" in getattr(shell, "config", ())
+
+
+def _width() -> dict[str, Any]:
+    """Return how tqdm finds its width: some terminals say that they have no size."""
+    known = _in_notebook() or shutil.get_terminal_size((0, 0)).columns
+    return {"dynamic_ncols": True} if known else {"ncols": 80, "nrows": 24}
 
 
 @contextmanager
@@ -148,7 +155,7 @@ def _bar(progress: Progress) -> Iterator[Callable[[Progress], object]]:
         initial=progress.done,
         desc=progress.stage,
         bar_format=_LAYOUT,
-        dynamic_ncols=True,
+        **_width(),
         mininterval=0.2,
         smoothing=0,  # time left as `seconds_left` has it: shards come in bursts
     )

@@ -81,7 +81,7 @@ class Wishes:
                         f"{name} names {sorted(map(str, unknown))}, and the arrays have the "
                         f"dimensions {sorted(map(str, named))}"
                     )
-            elif isinstance(wish, Sequence) and not isinstance(wish, str):
+            elif isinstance(wish, Sequence) and not isinstance(wish, (str, bytes)):
                 if all(len(wish) != ndim for _, ndim in known):
                     counts = sorted({ndim for _, ndim in known})
                     raise TargetError(
@@ -94,7 +94,8 @@ class Wishes:
                     f"{wish!r}" + (", or a size such as '256 MiB'" if name == "shard" else "")
                 )
             for length in _lengths(wish):
-                if not isinstance(length, numbers.Integral) or (length < 1 and length != -1):
+                whole = isinstance(length, numbers.Integral) and not isinstance(length, bool)
+                if not whole or (length < 1 and length != -1):
                     raise TargetError(
                         f"{name}: a length is a positive number of pixels, or -1 for all of them, "
                         f"not {length!r}"

@@ -256,4 +256,5 @@ def _told(mode: str | None, checked: Checked) -> str:
     if mode is None:
         return "nothing"
     chunks = f", {checked.chunks:,} encoded chunks" if checked.chunks else ""
-    return f"{mode}, {checked.units:,} shards{chunks}, {in_units(checked.nbytes)} of pixels"
+    pixels = f"{in_units(checked.nbytes)} of pixels"
+    return f"all{chunks}, {pixels}" if mode == "full" else f"a sample{chunks}, {pixels}"

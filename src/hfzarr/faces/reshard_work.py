@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -36,6 +35,8 @@ __all__ = ["prepare"]
 _LEAST_TASK = 32 * 2**20
 _ROOTS = ("zarr.json", ".zmetadata", ".zgroup", ".zarray", ".zattrs")
 _SHOWN = 20
+# Bytes; only records and fixed strings have larger elements.
+_LARGEST_ITEM = 64
 #: Something that nothing is written to, for a plan without a target.
 _NOWHERE = FolderSink("the target")
 
@@ -81,7 +82,11 @@ def prepare(
 
 
 def _names(drop: str | Collection[str] | None) -> frozenset[str]:
-    return frozenset([drop] if isinstance(drop, str) else drop or ())
+    if drop is None or isinstance(drop, str):
+        return frozenset([drop] if drop else ())
+    if not isinstance(drop, Collection) or not all(isinstance(name, str) for name in drop):
+        raise TargetError(f"drop_variables is a name or a list of names or paths, not {drop!r}")
+    return frozenset(drop)
 
 
 def _refuse_same(opening: Opening, sink: Sink) -> None:
@@ -111,7 +116,7 @@ def _plan_arrays(
         size = min(size, max(task_bytes // 4, 1))
     types = {path: v3_types(array.meta) for path, array in inventory.arrays.items()}
     limit = FileLimits().per_store
-    before = math.inf
+    largest = max((array.meta.size for array in inventory.arrays.values()), default=0)
     while True:
         made: _Made = []
         for path, array in inventory.arrays.items():
@@ -120,10 +125,10 @@ def _plan_arrays(
             )
             made.append((_planned(spec, task_bytes, opening.source, sink), array.meta, target))
         files = sum(plan.spec.files_after for plan, *_ in made)
-        # Where larger shards make no fewer files, it cannot be helped.
-        if size is None or files + len(inventory.groups) <= limit or files >= before:
+        fits = files + len(inventory.groups) <= limit
+        # A shard of the largest array's size is all of it: what is left cannot be helped.
+        if size is None or fits or size > largest * _LARGEST_ITEM:
             return made
-        before = files
         size *= 2
 
 

@@ -13,6 +13,7 @@ __all__ = [
     "WorkingBox",
     "amplification",
     "axis_pieces",
+    "choose_common_box",
     "choose_working_box",
     "pieces",
 ]
@@ -190,6 +191,42 @@ def choose_working_box(
     band = _enlarged(shape, band, unit, min(comfortable, elements))
     box = tuple(max(b, u) for b, u in zip(band, unit, strict=True))
     return WorkingBox(box=box, band=band)
+
+
+def choose_common_box(
+    shape: Sequence[int],
+    chunk: Sequence[int],
+    inner: Sequence[int],
+    unit: Sequence[int],
+    *,
+    elements: int,
+    comfortable: int,
+) -> Shape:
+    """Choose by which boxes two chunkings of an array are compared, to decode little twice.
+
+    Parameters
+    ----------
+    shape, chunk, inner, unit, elements, comfortable
+        As for `choose_working_box`.
+
+    Examples
+    --------
+    >>> choose_common_box((100, 100), (100, 1), (10, 10), (10, 10), elements=400, comfortable=1)
+    (40, 10)
+    """
+    aligned = [
+        choose_working_box(
+            shape, chunk, inner, unit, elements=elements, comfortable=comfortable
+        ).band,
+        choose_working_box(
+            shape, inner, chunk, chunk, elements=elements, comfortable=comfortable
+        ).band,
+    ]
+
+    def decoded(band: Shape) -> int:
+        return sum(pieces(shape, one, band) * math.prod(one) for one in (chunk, inner))
+
+    return min(aligned, key=decoded)
 
 
 def _candidates(length: int, chunk: int, inner: int, unit: int) -> Iterator[int]:

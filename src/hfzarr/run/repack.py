@@ -56,8 +56,10 @@ class Repack:
         spec = job.plan.spec
         self._chunks = Boxes(shape=spec.shape, box=spec.inner)
         self._per_unit = chunk_counts(spec.unit, spec.inner)
-        # Codecs add little to what they cannot compress; a larger chunk is damage.
         self._nbytes = int(np.prod(spec.inner)) * spec.itemsize
+        # Codecs add little to what they cannot compress; a larger chunk is damage. Texts have no
+        # bound.
+        self._largest = 4 * self._nbytes + 2**16 if spec.elements_alike else 2**62
         self._prefix = f"{job.meta.path}/" if job.meta.path else ""
 
     def run(self, step: int, number: int) -> Done:
@@ -236,13 +238,12 @@ class Repack:
         return index
 
     def _check_entries(self, key: str, found: npt.NDArray[np.uint64]) -> None:
-        largest = 4 * self._nbytes + 2**16
-        wrong = (found[:, 1] > largest) | (found[:, 0] > 2**62)
+        wrong = (found[:, 1] > self._largest) | (found[:, 0] > 2**62)
         if wrong.any():
             offset, size = found[wrong][0].tolist()
             raise ReadError(
                 f"{self._place(key)}: the shard index puts a chunk at byte {offset} with {size} "
-                f"bytes, wanted at most {largest}. The index is damaged."
+                f"bytes, wanted at most {self._largest}. The index is damaged."
             )
 
     def _check(self, data: Bytes, key: str) -> None:

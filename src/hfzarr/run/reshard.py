@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
@@ -262,11 +263,12 @@ def _rewrite(work: Work, executor: Executor, outcome: Outcome, tell: Teller) -> 
     threads = max(1, executor.width // max(plan.tasks, 1)) if few else 1
     rewrite = Rewrite(work.jobs, Journal(work.sink), work.witness, threads)
     rewrite.check_in_sight()
-    add = tell("reshard", plan.tasks, len(outcome.done))
+    shards = _Shards(work.jobs)
+    add = tell("reshard", shards.total, shards.of(outcome.done))
 
     def each(some: Sequence[Done]) -> None:
         outcome.done.update({done.task: done for done in some})
-        add(len(some), sum(done.bytes_written for done in some))
+        add(shards.of(done.task for done in some), sum(done.bytes_written for done in some))
 
     for step in range(plan.passes):
         left = [b for b in _missing(work, step, outcome.done) if b]
@@ -274,6 +276,27 @@ def _rewrite(work: Work, executor: Executor, outcome: Outcome, tell: Teller) -> 
         if step:
             for job in work.jobs:
                 work.sink.delete(f"{WORK}/scratch/{job.number}/{step - 1}")
+
+
+class _Shards:
+    """How many shards tasks write; one that writes an intermediate counts as one."""
+
+    def __init__(self, jobs: Sequence[ArrayJob]) -> None:
+        self._jobs = jobs
+        between = sum(one.tasks for job in jobs for one in job.plan.passes[:-1])
+        self.total = between + sum(len(job.units()) for job in jobs if job.plan.passes)
+
+    def of(self, tasks: Iterable[str]) -> int:
+        """Return the shards of some tasks, by their names."""
+        return sum(self._of(task) for task in tasks)
+
+    def _of(self, task: str) -> int:
+        array, step, number = (int(part) for part in task.split("."))
+        job = self._jobs[array]
+        if step < job.last:
+            return 1
+        boxes = job.plan.boxes(step)
+        return math.prod(len(n) for n in job.units().touching(boxes.bounds(boxes.place(number))))
 
 
 def _missing(work: Work, step: int, done: Mapping[str, Done]) -> Iterator[Bundle]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hfzarr.errors import VerificationError
-from hfzarr.plan.boxes import Boxes
+from hfzarr.plan.boxes import Boxes, choose_common_box
 from hfzarr.run.array_job import ArrayJob
 from hfzarr.run.pool import limited
 from hfzarr.run.read import ArrayReader
@@ -23,6 +22,7 @@ __all__ = ["Check", "Checked", "Verify", "checks"]
 
 #: ``"sample"``: some shards of each array, some chunks of each. ``"full"``: everything.
 Mode = Literal["sample", "full"]
+Bounds = tuple[tuple[int, int], ...]
 
 _SHARDS = 8
 _CHUNKS = 4
@@ -33,14 +33,14 @@ _TOGETHER = 4
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Files of one array that one task compares.
+    """Parts of one array that one task compares.
 
     Attributes
     ----------
     array
         Number of the array.
     units
-        Numbers of the files.
+        Numbers of its files, or of boxes.
     mode
         How much of each.
     """
@@ -57,7 +57,7 @@ class Checked:
     Attributes
     ----------
     units
-        Files of the target.
+        Files of the target, or boxes.
     chunks
         Encoded chunks whose bytes were compared.
     nbytes
@@ -72,7 +72,7 @@ class Checked:
 def checks(jobs: Sequence[ArrayJob], mode: Mode, *, seed: int = 0) -> Iterator[Check]:
     """Yield what is to be compared, for each to be one task."""
     for job in jobs:
-        count = len(job.units()) if job.plan.passes else 0
+        count = len(_parts(job, mode)) if job.plan.passes else 0
         if mode == "full" or count <= _SHARDS:
             chosen = list(range(count))
         else:
@@ -81,6 +81,27 @@ def checks(jobs: Sequence[ArrayJob], mode: Mode, *, seed: int = 0) -> Iterator[C
             chosen = sorted({0, count - 1, *drawn.tolist()})
         for start in range(0, len(chosen), _TOGETHER):
             yield Check(job.number, tuple(chosen[start : start + _TOGETHER]), mode)
+
+
+def _parts(job: ArrayJob, mode: Mode) -> Boxes:
+    """Return what an array is compared by: its files, or boxes that both sides read well."""
+    if mode == "sample" or job.plan.route == "repack":
+        return job.units()
+    return Boxes(shape=job.plan.spec.shape, box=_common_box(job))
+
+
+def _common_box(job: ArrayJob) -> tuple[int, ...]:
+    """Return a box of which neither side must decode much more than is in it."""
+    spec = job.plan.spec
+    elements = max(job.plan.peak_bytes // (3 * spec.itemsize), 1)
+    return choose_common_box(
+        spec.shape,
+        spec.chunk,
+        spec.inner,
+        spec.unit,
+        elements=elements,
+        comfortable=_PIECE_BYTES // spec.itemsize,
+    )
 
 
 class Verify:
@@ -166,64 +187,62 @@ class _Pixels:
         self._after = ArrayReader(job.sink.source(), job.target)
 
     def compare(self, number: int, mode: Mode) -> int:
-        units = self._job.units()
-        unit = units.place(number)
-        nbytes = 0
-        for bounds in self._pieces(units.bounds(unit), number, mode):
-            box = [slice(start, stop) for start, stop in bounds]
-            before, after = self._before.read(box), self._after.read(box)
-            if not _same(before, after):
-                raise _differs(self._job, unit, f"pixels {_shown(bounds)} have other values")
-            nbytes += before.nbytes
-        return nbytes
+        parts = _parts(self._job, mode)
+        bounds = parts.bounds(parts.place(number))
+        pieces = self._drawn(bounds, number) if mode == "sample" else self._all(bounds)
+        return sum(self._compare(piece) for piece in pieces)
 
-    def _pieces(
-        self, bounds: Sequence[tuple[int, int]], number: int, mode: Mode
-    ) -> Iterator[tuple[tuple[int, int], ...]]:
-        """Yield boxes of a file: all of it in parts, or some of its inner chunks."""
+    def _compare(self, bounds: Bounds) -> int:
+        box = [slice(start, stop) for start, stop in bounds]
+        before, after = self._before.read(box), self._after.read(box)
+        index = _first_difference(before, after)
+        if index is not None:
+            pixel = tuple(start + i for (start, _), i in zip(bounds, index, strict=True))
+            unit = [i // n for i, n in zip(pixel, self._job.plan.spec.unit, strict=True)]
+            raise _differs(self._job, unit, f"pixel {pixel} of box {_shown(bounds)} is another")
+        return before.nbytes
+
+    def _all(self, bounds: Bounds) -> Iterator[Bounds]:
+        """Yield a box in parts that are not too large to hold."""
+        boxes = Boxes(shape=self._job.plan.spec.shape, box=_common_box(self._job))
+        for place in itertools.product(*boxes.touching(bounds)):
+            inside = zip(boxes.bounds(place), bounds, strict=True)
+            yield tuple((max(a, c), min(b, d)) for (a, b), (c, d) in inside)
+
+    def _drawn(self, bounds: Bounds, number: int) -> Iterator[Bounds]:
+        """Yield some boxes of a file, each within one chunk of the source and one of the target."""
         spec = self._job.plan.spec
-        inner = Boxes(shape=spec.shape, box=spec.inner)
-        touched = inner.touching(bounds)
-        if mode == "full":
-            boxes = Boxes(shape=spec.shape, box=_slab(spec.inner, spec.unit, spec.itemsize))
-            places = itertools.product(*boxes.touching(bounds))
-            yield from (boxes.bounds(place) for place in places)
-            return
-        count = math.prod(len(along) for along in touched)
-        drawn = np.random.default_rng([number]).integers(0, count, _CHUNKS)
-        for flat in sorted({0, count - 1, *drawn.tolist()}):
-            inside = np.unravel_index(flat, [len(along) for along in touched])
-            yield inner.bounds([along[int(i)] for along, i in zip(touched, inside, strict=True)])
+        rng = np.random.default_rng([number])
+        low, high = np.array(bounds).reshape(-1, 2).T
+        pixels = [low, high - 1, *rng.integers(low, high, (_CHUNKS, len(bounds)))]
+        cells = {
+            tuple(
+                (max(i // a * a, i // b * b, start), min(i // a * a + a, i // b * b + b, stop))
+                for i, a, b, (start, stop) in zip(
+                    pixel.tolist(), spec.chunk, spec.inner, bounds, strict=True
+                )
+            )
+            for pixel in pixels
+        }
+        yield from sorted(cells)
 
 
-def _slab(inner: Sequence[int], unit: Sequence[int], itemsize: int) -> tuple[int, ...]:
-    """Return a part of a file, of whole inner chunks, that is not too large to hold."""
-    slab = list(inner)
-    for axis in reversed(range(len(slab))):
-        rest = math.prod(n for i, n in enumerate(slab) if i != axis) * itemsize
-        per_unit = unit[axis] // inner[axis]
-        fitting = [
-            n
-            for n in range(1, per_unit + 1)
-            if per_unit % n == 0 and rest * n * inner[axis] <= _PIECE_BYTES
-        ]
-        slab[axis] = max(fitting, default=1) * inner[axis]
-    return tuple(slab)
-
-
-def _same(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:
-    """Whether two arrays are equal to the last bit, NaNs among it."""
-    if one.shape != other.shape:
-        return False
-    if one.dtype.hasobject or one.dtype.kind == "T" or one.dtype != other.dtype:
-        return bool(one.tolist() == other.tolist())
-    # Compared where they lie: tobytes() would copy both.
-    return bool(
-        np.array_equal(
-            np.ascontiguousarray(one).reshape(-1).view(np.uint8),
-            np.ascontiguousarray(other).reshape(-1).view(np.uint8),
+def _first_difference(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> tuple[int, ...] | None:
+    """Return where two arrays first differ in a bit, NaNs among it; None if nowhere."""
+    if one.dtype != other.dtype:
+        return (0,) * one.ndim
+    if one.dtype.hasobject or one.dtype.kind == "T":
+        flat = zip(one.reshape(-1).tolist(), other.reshape(-1).tolist(), strict=True)
+        first = next((i for i, (a, b) in enumerate(flat) if a != b), None)
+    else:
+        # Compared where they lie: tobytes() would copy both.
+        here, there = (
+            np.ascontiguousarray(side).reshape(-1).view(np.uint8) for side in (one, other)
         )
-    )
+        if np.array_equal(here, there):
+            return None
+        first = int((here != there).argmax()) // one.dtype.itemsize
+    return None if first is None else tuple(int(i) for i in np.unravel_index(first, one.shape))
 
 
 def _shown(bounds: Sequence[tuple[int, int]]) -> str:
