@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,8 @@ def _add_info(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def _add_reshard(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     about = "write a store anew as Zarr v3, with many chunks in each file"
     reshard = commands.add_parser(
-        "reshard", help=about, formatter_class=argparse.RawDescriptionHelpFormatter,
+        "reshard", usage="%(prog)s SRC DST [options]", help=about,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         description=f"{about[0].upper()}{about[1:]}; OME-Zarr metadata becomes 0.5.\n"
         "A run that was stopped goes on when the same command is given again.",
         epilog="examples:\n"
@@ -284,16 +285,16 @@ def _running(name: str) -> Iterator[Any]:
     if name.startswith("local:"):
         count = int(name.removeprefix("local:"))
         # Port 0 is any that is free: a second run beside this one would warn of the usual one.
-        with LocalCluster(n_workers=count, dashboard_address=":0") as cluster:  # type: ignore[no-untyped-call]
-            with Client(cluster) as client:  # type: ignore[no-untyped-call]
-                yield client
-        return
-    try:
-        client = Client(name)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError) as error:
-        raise TargetError(f"--client: no scheduler answers at {name!r} ({error})") from error
-    with client:
-        yield client
+        where: Any = LocalCluster(n_workers=count, dashboard_address=":0")  # type: ignore[no-untyped-call]
+    else:
+        where = nullcontext(name)
+    with where as address:
+        try:
+            client = Client(address)  # type: ignore[no-untyped-call]
+        except (OSError, ValueError) as error:
+            raise TargetError(f"--client: no scheduler answers at {name!r} ({error})") from error
+        with client:
+            yield client
 
 
 def _version() -> str:

@@ -195,6 +195,9 @@ def array_document(
     }
     if dims is not None:
         doc["dimension_names"] = list(dims)
+    elif doc.get("dimension_names", ()) is None:
+        # Some writers say so of unnamed dimensions; v3 wants a list, or no such key.
+        del doc["dimension_names"]
     return doc
 
 
