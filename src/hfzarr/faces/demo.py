@@ -1,13 +1,14 @@
-"""``hfzarr demo``: write a small OME-Zarr pyramid, open it with the engine, draw what came out."""
+"""``hfzarr demo``: write a small volume, reshard it, open it with the engine and draw it."""
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal, TextIO
@@ -20,9 +21,11 @@ from hfzarr.errors import TargetError
 from hfzarr.faces.figure import figure
 from hfzarr.faces.patch_figure import patch_figure
 from hfzarr.faces.picture import pixel_size, save_png, unit
+from hfzarr.faces.reshard import reshard
 from hfzarr.faces.synthetic import STEPS, Volume, synthesize
+from hfzarr.store.sink import WORK
 
-__all__ = ["DemoFiles", "describe", "run_demo", "write_pyramid"]
+__all__ = ["DemoFiles", "describe", "run_demo", "write_pyramid", "write_raw"]
 
 Size = Literal["small", "normal"]
 SHAPES: dict[Size, tuple[int, int, int]] = {"small": (24, 256, 256), "normal": (48, 512, 512)}
@@ -34,6 +37,8 @@ WINDOWS: dict[Size, dict[str, int]] = {
 }
 SEED = 1
 LEVELS = 4
+#: A file of the raw copy, in pixels of y and x.
+TILE = 128
 MARK = "made by hfzarr demo"
 Array = npt.NDArray[Any]
 
@@ -46,6 +51,10 @@ class DemoFiles:
     ----------
     store
         The OME-Zarr pyramid, a folder.
+    raw
+        The finest level once more, in many small files, as instruments write it.
+    resharded
+        What became of that: the same chunks in few files.
     picture
         The PNG of what was opened.
     patches
@@ -53,6 +62,8 @@ class DemoFiles:
     """
 
     store: Path
+    raw: Path
+    resharded: Path
     picture: Path
     patches: Path
 
@@ -60,7 +71,7 @@ class DemoFiles:
 def run_demo(
     out: Path, *, size: Size = "normal", quiet: bool = False, stream: TextIO | None = None
 ) -> DemoFiles:
-    """Write, open and draw a synthetic microscopy volume; no network is needed.
+    """Write, reshard, open and draw a synthetic microscopy volume; no network is needed.
 
     Parameters
     ----------
@@ -76,20 +87,17 @@ def run_demo(
     Raises
     ------
     TargetError
-        If something that the demo did not make lies where its store would go.
+        If something that the demo did not make lies where its stores would go.
     MissingDependencyError
         If Pillow is not installed.
     """
-    say = _Speaker(total=6, quiet=quiet, stream=stream or sys.stdout)
-    files = DemoFiles(
-        store=out / "cells.ome.zarr", picture=out / "cells.png", patches=out / "patches.png"
-    )
-    _refuse_foreign(files.store)
-    out.mkdir(parents=True, exist_ok=True)
+    say = _Speaker(total=8, quiet=quiet, stream=stream or sys.stdout)
+    files = _files(out)
     with say.step("make a microscopy volume of cells in three stains", ticks=STEPS) as tick:
         volume = synthesize(SHAPES[size], tick=tick)
     with say.step("write it as a sharded OME-Zarr 0.5 pyramid with labels", ticks=LEVELS) as tick:
         write_pyramid(files.store, volume, tick=tick)
+    _reshard(say, files, volume)
     with say.step('open one level: xr.open_dataset(path, engine="hfzarr")'):
         dataset = xr.open_dataset(files.store, engine="hfzarr")
     say.block(str(dataset))
@@ -108,6 +116,33 @@ def run_demo(
         tick()
     say.block(_farewell(files))
     return files
+
+
+def _files(out: Path) -> DemoFiles:
+    """Return where the files go; what an earlier demo resharded is deleted."""
+    files = DemoFiles(
+        store=out / "cells.ome.zarr",
+        raw=out / "raw.ome.zarr",
+        resharded=out / "resharded.ome.zarr",
+        picture=out / "cells.png",
+        patches=out / "patches.png",
+    )
+    for store in (files.store, files.raw, files.resharded):
+        _refuse_foreign(store)
+    shutil.rmtree(files.resharded, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    return files
+
+
+def _reshard(say: _Speaker, files: DemoFiles, volume: Volume) -> None:
+    """Write the volume in many files, and make few of them."""
+    channels = len(volume.channels)
+    title = "write it as a microscope does: OME-Zarr 0.4, a file to each tile of each plane"
+    with say.step(title, ticks=channels) as tick:
+        write_raw(files.raw, volume, tick=tick)
+    with say.step("make few files of many: hfzarr.reshard(source, target)"):
+        done = reshard(files.raw, files.resharded, progress=False)
+    say.block(textwrap.fill(str(done), 88, break_long_words=False, break_on_hyphens=False))
 
 
 class _Speaker:
@@ -139,12 +174,8 @@ class _Speaker:
         if self._quiet or not self._stream.isatty():
             yield lambda: None
             return
-        try:
-            tqdm = import_module("tqdm").tqdm
-        except ImportError:
-            # A bar is a comfort, and the lines say the same; nobody should need it.
-            yield lambda: None
-            return
+        from tqdm import tqdm
+
         layout = "{bar:20} {elapsed}  {desc}"
         with tqdm(total=ticks, desc=head, bar_format=layout, leave=False, file=self._stream) as bar:
             yield bar.update
@@ -179,6 +210,33 @@ def write_pyramid(path: Path, volume: Volume, *, tick: Callable[[], object] = la
         # zarr-python warns that the v3 specification does not describe this yet.
         warnings.filterwarnings("ignore", message="Consolidated metadata")
         zarr.consolidate_metadata(path)
+
+
+def write_raw(path: Path, volume: Volume, *, tick: Callable[[], object] = lambda: None) -> None:
+    """Write the finest level as OME-Zarr 0.4, in Zarr v2: a file to each tile of each plane."""
+    import zarr
+
+    image = volume.image
+    root = zarr.open_group(path, mode="w", zarr_format=2, attributes={"comment": MARK})
+    array = root.create_array(
+        "0",
+        shape=image.shape,
+        dtype=image.dtype,
+        chunks=(1, 1, TILE, TILE),
+        chunk_key_encoding={"name": "v2", "separator": "/"},
+        fill_value=0,
+    )
+    for number, channel in enumerate(image):
+        array[number] = channel
+        tick()
+    root.attrs.update(_raw_metadata(_image_metadata(volume, _windows(image))))
+
+
+def _raw_metadata(ome: dict[str, Any]) -> dict[str, Any]:
+    """Return metadata of 0.5 in the words of 0.4, for the finest level alone."""
+    (multiscale,) = ome["multiscales"]
+    finest = {**multiscale, "version": "0.4", "datasets": multiscale["datasets"][:1]}
+    return {"multiscales": [finest], "omero": {**ome["omero"], "version": "0.4"}}
 
 
 def _write_array(group: Any, name: str, values: Array, dims: tuple[str, ...]) -> None:
@@ -305,8 +363,10 @@ def _refuse_foreign(store: Path) -> None:
     """Raise if the store's place is taken by something that an earlier demo did not write."""
     if not store.exists():
         return
-    metadata = store / "zarr.json"
-    if not metadata.is_file() or MARK not in metadata.read_text(encoding="utf-8"):
+    documents = [store / name for name in ("zarr.json", ".zattrs")]
+    marked = any(MARK in one.read_text(encoding="utf-8") for one in documents if one.is_file())
+    # One that was interrupted while it resharded has only this to show.
+    if not marked and not (store / WORK).is_dir():
         raise TargetError(
             f"{store} exists and was not made by the demo, which would replace it; "
             "remove it, or choose another folder with --out"
@@ -356,9 +416,11 @@ def _draw_patches(tree: xr.DataTree, patches: xr.Dataset, size: Size) -> npt.NDA
 def _farewell(files: DemoFiles) -> str:
     return "\n".join(
         (
-            f"store    {files.store}",
-            f"picture  {files.picture}",
-            f"patches  {files.patches}",
+            f"store      {files.store}",
+            f"raw        {files.raw}",
+            f"resharded  {files.resharded}",
+            f"picture    {files.picture}",
+            f"patches    {files.patches}",
             "",
             "Next, in Python:",
             "  import xarray as xr",
@@ -367,5 +429,7 @@ def _farewell(files: DemoFiles) -> str:
             '  ds.hfzarr.patches({"z": 8, "y": 32, "x": 32}, edge="shift")',
             "or in a shell:",
             f"  hfzarr info {files.store}",
+            f"  hfzarr reshard {files.raw} {files.raw.parent / 'cubes.ome.zarr'} "
+            "--inner-chunk z=16,y=64,x=64",
         )
     )

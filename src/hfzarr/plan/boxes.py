@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from hfzarr.plan.shards import chunk_counts
+from hfzarr.plan.shards import chunk_counts, divisors
 
 __all__ = [
     "Boxes",
@@ -232,8 +232,7 @@ def choose_common_box(
 def _candidates(length: int, chunk: int, inner: int, unit: int) -> Iterator[int]:
     """Yield lengths of a band: divisors of the file in inner chunks, then whole files."""
     per_unit = unit // inner
-    divisors = [n for n in range(1, per_unit) if per_unit % n == 0]
-    yield from (n * inner for n in divisors[-_CANDIDATES:])
+    yield from (n * inner for n in divisors(per_unit)[-_CANDIDATES - 1 : -1])
     units = max(-(-length // unit), 1)
     aligned = math.lcm(chunk, unit) // unit
     counts = {*range(1, min(units, _CANDIDATES) + 1), min(aligned, units), units}
@@ -283,8 +282,11 @@ def _enlarged(shape: Sequence[int], band: Shape, unit: Sequence[int], elements: 
             for i, (n, length) in enumerate(zip(lengths, shape, strict=True))
             if i != axis
         )
-        steps = [n for n in range(1, whole // here + 1) if (whole // here) % n == 0]
-        fitting = [n * here for n in steps if rest * min(n * here, shape[axis]) <= elements]
+        fitting = [
+            n * here
+            for n in divisors(whole // here)
+            if rest * min(n * here, shape[axis]) <= elements
+        ]
         if not fitting:
             continue
         lengths[axis] = fitting[-1]

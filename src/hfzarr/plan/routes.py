@@ -238,7 +238,9 @@ def plan_array(
         elements=elements,
     )
     few = again <= _REREADS_WORTH_IT or not _lessens(spec, stages, last.band, again)
-    if few or not spec.elements_alike:
+    # The first pass holds whole source chunks.
+    held = [min(n, length) for n, length in zip(spec.chunk, spec.shape, strict=True)]
+    if few or not spec.elements_alike or math.prod(held) > elements:
         decodes = pieces(spec.shape, spec.chunk, direct.band)
         only = _pass(spec, direct.box, direct.band, decodes, fixed)
         return ArrayPlan(spec=spec, route="transcode", passes=(only,))

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-__all__ = ["SHARD_BYTES", "FileLimits", "auto_shard", "chunk_counts", "covering", "files_in"]
+__all__ = [
+    "SHARD_BYTES",
+    "FileLimits",
+    "auto_shard",
+    "chunk_counts",
+    "covering",
+    "divisors",
+    "files_in",
+]
 
 #: Decoded bytes that an automatic shard comes near to.
 SHARD_BYTES = 128 * 2**20
@@ -49,6 +58,19 @@ def covering(shape: Sequence[int], inner: Sequence[int]) -> tuple[int, ...]:
     """
     counts = chunk_counts(shape, inner)
     return tuple(max(n, 1) * size for n, size in zip(counts, inner, strict=True))
+
+
+@functools.lru_cache(maxsize=1024)
+def divisors(number: int) -> tuple[int, ...]:
+    """Return the numbers that divide another, in ascending order.
+
+    Examples
+    --------
+    >>> divisors(12)
+    (1, 2, 3, 4, 6, 12)
+    """
+    small = [n for n in range(1, math.isqrt(number) + 1) if number % n == 0]
+    return tuple(sorted({*small, *(number // n for n in small)}))
 
 
 def files_in(counts: Sequence[int], separator: str) -> int:

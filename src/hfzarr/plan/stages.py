@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 
 from hfzarr.plan.boxes import Shape, WorkingBox, pieces
+from hfzarr.plan.shards import divisors
 
 __all__ = ["choose_stages"]
 
@@ -118,9 +119,7 @@ def _step(box: Shape, axis: int, base: int, unit: int, length: int) -> Shape | N
     longer = 2 * here
     if unit and here < unit:
         # Within a file: a divisor of it, so that bands do not straddle two files.
-        per_unit = unit // base
-        divisors = [n for n in range(here // base + 1, per_unit + 1) if per_unit % n == 0]
-        longer = divisors[0] * base
+        longer = base * next(n for n in divisors(unit // base) if n > here // base)
     elif unit:
         base = unit
     longest = -(-length // base) * base
