@@ -13,9 +13,17 @@ from hfzarr.model.array import ArrayMeta
 from hfzarr.model.ome.image import Image
 from hfzarr.model.ome.upgrade import labels_attrs, level_dims, upgrade_attrs
 from hfzarr.model.ome.version import OmeAttrs
-from hfzarr.store.hierarchy import NodeDoc
+from hfzarr.model.report import Report
+from hfzarr.store.hierarchy import Hierarchy, NodeDoc
 from hfzarr.store.location import join_path
-from hfzarr.store.node import classify, collection_paths, read_images, read_plate, read_well
+from hfzarr.store.node import (
+    ImageNode,
+    classify,
+    collection_paths,
+    read_images,
+    read_plate,
+    read_well,
+)
 from hfzarr.store.sink import WORK
 
 __all__ = ["CarriedArray", "Inventory", "take_inventory"]
@@ -25,6 +33,8 @@ _NOT_CARRIED = frozenset(
     ["zarr.json", ".zgroup", ".zattrs", ".zarray", ".zmetadata", "__MACOSX", ".DS_Store", WORK]
 )
 _NODES = frozenset(["zarr.json", ".zgroup", ".zarray"])
+# Beside the images of bioformats2raw (OME-Zarr 0.4, "bioformats2raw.layout").
+_OME_XML = "METADATA.ome.xml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +104,8 @@ class _Count:
         self._files: list[tuple[str, str]] = []
         self._notes: list[str] = []
         self._dropped: set[str] = set()
+        self._told: set[str] = set()
+        self._unlisted = False
 
     def walk(self) -> None:
         """Visit the node and all below it."""
@@ -127,34 +139,33 @@ class _Count:
         try:
             self._hierarchy.load_children(paths)
             self._children.update({path: self._hierarchy.children(path) for path in paths})
-            self._find_files(paths)
         except UnsupportedError as error:
-            if not all(path in self._omes for path in paths):
-                raise
-            self._note(f"what lies beside images could not be listed ({error})")
-            for node in groups:
-                self._children[node.path] = self._told_by_ome(node)
+            self._find_told(groups, error)
+            return
+        self._find_files(paths)
 
-    def _told_by_ome(self, node: NodeDoc) -> list[str]:
-        """Return the nodes below a group, as its metadata names them."""
-        hierarchy, report, ome = self._hierarchy, self._opening.report, self._omes[node.path]
-        kind, _ = classify(node, report)
-        if kind in ("plate", "well"):
-            read = read_plate if kind == "plate" else read_well
-            found = read(hierarchy, ome, report)
-            paths = {part for path in found.images for part in _ancestors(path)}
-            return [join_path(node.path, path) for path in paths if "/" not in path]
-        if kind == "collection":
-            return [
-                join_path(node.path, path.partition("/")[0])
-                for path in collection_paths(hierarchy, ome, report)
-            ]
-        images = read_images(hierarchy, [ome], report, lenient=True)
-        one = images.get(node.path)
-        if one is None:
-            return []
-        levels = [level.array.path for image in one.images for level in image.levels]
-        return [*levels, *([join_path(node.path, "labels")] if one.labels else [])]
+    def _find_told(self, groups: Sequence[NodeDoc], error: UnsupportedError) -> None:
+        """Go by what OME metadata names, where groups cannot be listed."""
+        for node in groups:
+            ome = self._omes.get(node.path)
+            if ome is not None:
+                self._told.update(told_by_ome(self._hierarchy, ome, self._opening.report))
+        for node in groups:
+            known = node.path in self._omes
+            start = f"{node.path}/" if node.path else ""
+            below = {p for p in self._told if p.startswith(start) and p != node.path}
+            if not known and not below and not node.path.endswith("OME"):
+                raise error
+            self._children[node.path] = sorted({_first_below(p, start) for p in below})
+        if not self._unlisted:
+            self._note(
+                "groups could not be listed: what their OME metadata names is written, and nothing "
+                f"else ({error})"
+            )
+        self._unlisted = True
+        companions = [f"{node.path}/{_OME_XML}".lstrip("/") for node in groups]
+        there = zip(companions, self._opening.source.stamps(companions), strict=True)
+        self._files += [(key, self._below(key)) for key, stamp in there if stamp is not None]
 
     def _find_files(self, groups: Iterable[str]) -> None:
         """Note the files beside the nodes, so that what Zarr has no name for is not lost."""
@@ -165,6 +176,8 @@ class _Count:
             while folders:
                 deeper: list[str] = []
                 for folder, names in zip(folders, source.list_many(folders), strict=True):
+                    if folder in known and not names:
+                        raise UnsupportedError(f"the listing of {folder or '/'!r} is empty")
                     others = set(names) - known.get(folder, set()) - _NOT_CARRIED
                     if not others:
                         continue
@@ -233,16 +246,40 @@ class _Count:
             for path, some in images.items()
             if path.startswith(f"{node.path}/") and some
         ]
-        listed = ome is not None and "labels" in ome
-        return attrs if listed or not labels else labels_attrs(attrs, sorted(labels))
+        if ome is None or "labels" not in ome:
+            return labels_attrs(attrs, sorted(labels)) if labels else attrs
+        listed = [str(name).strip("/") for name in ome.data["labels"] or ()]
+        kept = [name for name in listed if not self._is_dropped(join_path(node.path, name))]
+        return attrs if kept == listed else labels_attrs(attrs, kept)
 
     def _holds_labels(self, node: NodeDoc) -> bool:
         parent, _, name = node.path.rpartition("/")
         return name == "labels" and "multiscales" in self._omes.get(parent, ())
 
 
-def _ancestors(path: str) -> Iterator[str]:
-    """Yield a path and all above it."""
-    while path:
-        yield path
-        path = path.rpartition("/")[0]
+def _first_below(path: str, start: str) -> str:
+    """Return the part of a path that lies directly below its beginning."""
+    return start + path[len(start) :].partition("/")[0]
+
+
+def told_by_ome(hierarchy: Hierarchy, ome: OmeAttrs, report: Report) -> Iterator[str]:
+    """Yield the paths of nodes that the OME metadata of a group names."""
+    if "plate" in ome or "well" in ome:
+        read = read_plate if "plate" in ome else read_well
+        for path, image in read(hierarchy, ome, report).images.items():
+            yield from _parts_of(join_path(ome.where, path), image)
+    elif "multiscales" in ome:
+        for path, image in read_images(hierarchy, [ome], report, lenient=True).items():
+            yield from _parts_of(path, image)
+    elif "bioformats2raw.layout" in ome or "scene" in ome or "labels" in ome:
+        paths = [join_path(ome.where, p) for p in collection_paths(hierarchy, ome, report)]
+        yield from paths
+        yield from hierarchy.find([join_path(ome.where, "OME")])
+
+
+def _parts_of(where: str, node: ImageNode) -> Iterator[str]:
+    yield where
+    for image in [*node.images, *node.labels.values()]:
+        yield from (level.array.path for level in image.levels)
+    if node.labels:
+        yield join_path(where, "labels")

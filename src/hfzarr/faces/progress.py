@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import threading
@@ -20,7 +21,7 @@ __all__ = ["Progress", "Tracker", "tracking"]
 # A log is not a terminal: a line now and then is enough there.
 _SECONDS_BETWEEN_LINES = 30.0
 _LAYOUT = (
-    "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} shards [{elapsed}<{remaining}{postfix}]"
+    "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{unit} [{elapsed}<{remaining}{postfix}]"
 )
 
 
@@ -33,7 +34,8 @@ class Progress:
     stage
         ``"reshard"`` or ``"verify"``.
     done, total
-        Shards (and parts of an intermediate) that are written, or compared, and all there are.
+        Shards (and parts of an intermediate) that are written, or parts that are compared, and all
+        there are.
     before
         Those of ``done`` that an earlier run did.
     bytes_written
@@ -65,8 +67,13 @@ class Progress:
             return 0.0
         return self.seconds / made * left if made > 0 else None
 
+    @property
+    def counted(self) -> str:
+        """What ``done`` and ``total`` count, in a word."""
+        return "parts" if self.stage == "verify" else "shards"
+
     def __str__(self) -> str:
-        parts = [f"{self.stage}: {self.done:,} of {self.total:,} shards"]
+        parts = [f"{self.stage}: {self.done:,} of {self.total:,} {self.counted}"]
         if self.bytes_written:
             parts.append(f"{in_units(self.bytes_written)} written")
         if self.seconds_left is not None:
@@ -114,7 +121,7 @@ def tracking(
     stage
         What is being done.
     total
-        Shards in all.
+        Shards in all, or parts to compare.
     nbytes
         Bytes in all.
     before
@@ -139,9 +146,13 @@ def _in_notebook() -> bool:
 
 
 def _width() -> dict[str, Any]:
-    """Return how tqdm finds its width: some terminals say that they have no size."""
-    known = _in_notebook() or shutil.get_terminal_size((0, 0)).columns
-    return {"dynamic_ncols": True} if known else {"ncols": 80, "nrows": 24}
+    """Return how tqdm finds its width: of a terminal that says it has no size, it shows nothing."""
+    try:
+        known = _in_notebook() or os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError, AttributeError):
+        known = False
+    size = shutil.get_terminal_size()
+    return {"dynamic_ncols": True} if known else {"ncols": size.columns, "nrows": size.lines}
 
 
 @contextmanager
@@ -155,6 +166,7 @@ def _bar(progress: Progress) -> Iterator[Callable[[Progress], object]]:
         initial=progress.done,
         desc=progress.stage,
         bar_format=_LAYOUT,
+        unit=f" {progress.counted}",
         **_width(),
         mininterval=0.2,
         smoothing=0,  # time left as `seconds_left` has it: shards come in bursts

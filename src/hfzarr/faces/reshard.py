@@ -14,7 +14,7 @@ from hfzarr.faces.reshard_work import prepare
 from hfzarr.model.recode import CodecsLike
 from hfzarr.plan.reshard import Resharded, ReshardPlan, in_units
 from hfzarr.run.execute import choose_executor
-from hfzarr.run.reshard import Add, Outcome, compare, is_done, run
+from hfzarr.run.reshard import Add, Outcome, run
 from hfzarr.run.verify import Checked
 from hfzarr.store.sink import WORK
 
@@ -145,10 +145,7 @@ def reshard(
     mode = verify or None
     with ExitStack() as stack:
         tell = _Teller(stack, progress, work.plan.nbytes)
-        if is_done(work):
-            outcome = Outcome(work=work, checked=compare(work, executor, mode, tell))
-        else:
-            outcome = run(work, executor, resume=resume, verify=mode, tell=tell)
+        outcome = run(work, executor, resume=resume, verify=mode, tell=tell)
     return _summary(outcome, mode, time.monotonic() - start)
 
 

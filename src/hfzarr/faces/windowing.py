@@ -119,7 +119,7 @@ def memory_bytes(value: int | str, name: str = "max_memory") -> int:
     from dask.utils import parse_bytes
 
     try:
-        found = 0 if isinstance(value, bool) else int(parse_bytes(value))
+        found = 0 if isinstance(value, bool) or not value else int(parse_bytes(value))
     except (ValueError, TypeError, AttributeError):
         found = 0
     if found < 1:

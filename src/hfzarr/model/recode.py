@@ -313,7 +313,8 @@ def _from_v3(item: Mapping[str, Any], dtype: np.dtype[Any]) -> Codec:
         raise TargetError("wanted the codecs of inner chunks, got shards; pass those as shard=.")
     if name in ("zstd", "gzip", "blosc"):
         return byte_codec(name, config, _itemsize(dtype))
-    if not config:
+    # zarr-python wants those of numcodecs to have a configuration, be it empty.
+    if not config and not name.startswith("numcodecs."):
         return {"name": name}
     try:
         # With lists for the tuples of zarr-python, as in a document that is read again.

@@ -19,6 +19,7 @@ __all__ = [
     "Route",
     "TooLittleMemory",
     "plan_array",
+    "repack_buffer",
     "routed",
     "with_route",
 ]
@@ -286,7 +287,7 @@ def _pass(spec: ArraySpec, box: Shape, band: Shape, reads: int, fixed: int) -> P
 
 
 def _repack(spec: ArraySpec, task_bytes: int, spooled: bool, fetched: bool) -> Pass:
-    held = REPACK_BUFFER
+    held = repack_buffer(spec)
     if fetched:
         held = max(held, math.prod(spec.chunk) * spec.itemsize)
     if spooled:
@@ -300,6 +301,13 @@ def _repack(spec: ArraySpec, task_bytes: int, spooled: bool, fetched: bool) -> P
         reads=math.prod(chunk_counts(spec.shape, spec.chunk)),
         peak_bytes=held,
     )
+
+
+def repack_buffer(spec: ArraySpec) -> int:
+    """Return the encoded bytes that a repack holds before it writes them."""
+    unit = min(math.prod(spec.unit) * spec.itemsize, spec.nbytes)
+    # Codecs may add to what they cannot compress.
+    return min(REPACK_BUFFER, 2 * unit + 2**16)
 
 
 def routed(plan: ArrayPlan) -> dict[str, Any]:

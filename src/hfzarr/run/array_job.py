@@ -94,13 +94,14 @@ class ArrayJob:
         return digest.hexdigest()
 
     @contextmanager
-    def naming(self, step: int, number: int) -> Iterator[None]:
-        """Name array and shard in whatever goes wrong inside."""
+    def naming(self, bounds: Sequence[tuple[int, int]]) -> Iterator[None]:
+        """Name array and shard in whatever goes wrong over a box inside."""
         try:
             yield
         except HfzarrError as error:
-            boxes = self.plan.boxes(step)
-            bounds = boxes.bounds(boxes.place(number))
+            if ", shard '" in str(error):
+                # It names them already.
+                raise
             first = next(itertools.product(*self.units().touching(bounds)), ())
             raise type(error)(
                 f"array {self.meta.path or '/'!r}, shard {self.key(first)!r} of "

@@ -208,15 +208,19 @@ def _check_header(
         if wanted is not None:
             _check_size(came, wanted)
     elif outermost == "zstd":
+        _check_zstd_frames(data)
         size = _zstd_content_size(data)
-        if size == 0 and bytes(data[:4]) != _ZSTD_MAGIC:
-            raise ValueError("it does not begin as a zstd frame does")
         if size and wanted is not None and size > wanted:
             _check_size(size, wanted)
     elif outermost == "crc32c":
         _strip_checksum(data)
-    elif outermost == "gzip" and bytes(data[:2]) != b"\x1f\x8b":
-        raise ValueError("it does not begin as a gzip stream does")
+    elif outermost == "gzip":
+        if bytes(data[:2]) != b"\x1f\x8b":
+            raise ValueError("it does not begin as a gzip stream does")
+        # The last four bytes are the decoded size (RFC 1952, 2.3.1), of the last member if there
+        # are several: only decoding tells then.
+        if wanted is not None and int.from_bytes(data[-4:], "little") != wanted & 0xFFFFFFFF:
+            _inflate("gzip", data, wanted)
 
 
 def _check_size(came: int, wanted: int) -> None:
@@ -291,6 +295,37 @@ def _zstd_into(data: Bytes, out: ByteArray) -> None:
     decoded = _decoder("zstd")(data)
     _check_size(len(decoded), out.nbytes)
     out[:] = np.frombuffer(decoded, np.uint8)
+
+
+def _check_zstd_frames(data: Bytes) -> None:
+    """Follow the headers of frames and blocks, which tell where each ends.
+
+    See RFC 8878, 3.1.1 and 3.1.2.
+    """
+    view, start = memoryview(data), 0
+    while start < len(view) or not start:
+        head = bytes(view[start : start + 18])
+        if head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50:
+            start += 8 + int.from_bytes(head[4:8], "little")
+        elif head[:4] == _ZSTD_MAGIC and len(head) > 5:
+            start = _zstd_frame_end(view, start)
+        else:
+            raise ValueError("it does not begin as a zstd frame does")
+    if start != len(view):
+        raise ValueError(f"wanted {start} bytes of zstd, got {len(view)}")
+
+
+def _zstd_frame_end(view: memoryview, start: int) -> int:
+    descriptor = view[start + 4]
+    single_segment = descriptor >> 5 & 1
+    width = (single_segment, 2, 4, 8)[descriptor >> 6]
+    at = start + 5 + (not single_segment) + (0, 1, 2, 4)[descriptor & 3] + width
+    while True:
+        header = int.from_bytes(view[at : at + 3], "little")
+        # A block of one byte, repeated, is stored as that byte.
+        at += 3 + (1 if header >> 1 & 3 == 1 else header >> 3)
+        if header & 1 or at > len(view):
+            return at + 4 * (descriptor >> 2 & 1)
 
 
 def _check_blosc(data: Bytes) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -17,6 +18,9 @@ __all__ = ["Executor", "choose_executor", "graph_of"]
 T = TypeVar("T")
 R = TypeVar("R")
 Each = Callable[[R], None]
+
+# Threads that a worker may have: a cluster that grows with its tasks has none at first.
+_UNKNOWN_WORKER = 8
 
 
 class Executor(Protocol):
@@ -88,11 +92,20 @@ class DaskThreads:
         """Call a function on every item."""
         import dask.threaded
 
+        stopped = threading.Event()
+
         def and_tell(item: T) -> None:
-            each(call(item))
+            if not stopped.is_set():
+                each(call(item))
 
         graph, keys = graph_of(and_tell, items, name)
-        dask.threaded.get(graph, keys, num_workers=self.width)
+        # A pool of our own, so that nothing goes on once this returns, whichever way it does.
+        with ThreadPoolExecutor(self.width, thread_name_prefix=name) as pool:
+            try:
+                dask.threaded.get(graph, keys, pool=pool)
+            finally:
+                stopped.set()
+                pool.shutdown(wait=True, cancel_futures=True)
 
 
 class Distributed:
@@ -108,38 +121,45 @@ class Distributed:
 
     def __init__(self, client: Any) -> None:
         self._client = client
-        threads = [int(worker["nthreads"]) for worker in _workers(client)]
         #: Threads of the worker that has most.
-        self.width = max(threads, default=1)
+        self.width = _threads(client)
 
     def run(self, call: Callable[[T], R], items: Sequence[T], each: Each[R], *, name: str) -> None:
         """Call a function on every item, as tasks that the dashboard shows under ``name``."""
         from distributed import as_completed
 
         graph, keys = graph_of(call, items, name)
-        futures = self._client.get(graph, keys, sync=False)
-        try:
-            with _killed():
-                for _, result in as_completed(futures, with_results=True):  # type: ignore[no-untyped-call]
-                    each(result)
-        except BaseException:
-            self._client.cancel(futures)
-            raise
+        with _translated():
+            futures = self._client.get(graph, keys, sync=False)
+            try:
+                for future in as_completed(futures):  # type: ignore[no-untyped-call]
+                    if future.status == "cancelled":
+                        raise _gone("its futures were cancelled")
+                    each(future.result())
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    self._client.cancel(futures)
+                raise
 
 
-def _workers(client: Any) -> list[Any]:
+def _threads(client: Any) -> int:
+    """Return the threads of the largest worker, or what one is taken to have until there is one."""
     try:
         # Newer schedulers tell of five workers only, unless asked for all.
         info = client.scheduler_info(n_workers=-1)
     except TypeError:
         info = client.scheduler_info()
-    return list(info["workers"].values())
+    threads = [int(worker["nthreads"]) for worker in info["workers"].values()]
+    return max(threads, default=_UNKNOWN_WORKER)
 
 
 @contextlib.contextmanager
-def _killed() -> Iterator[None]:
-    """Say in our own words that workers died."""
+def _translated() -> Iterator[None]:
+    """Say in our own words that workers died, or that the cluster is gone."""
+    from concurrent.futures import CancelledError
+
     from distributed import KilledWorker
+    from distributed.comm.core import CommClosedError
 
     try:
         yield
@@ -149,6 +169,20 @@ def _killed() -> Iterator[None]:
             "memory, give less max_memory= (it counts for each worker). Start the same run again: "
             "it does only what is missing."
         ) from error
+    except (CancelledError, CommClosedError) as error:
+        raise _gone(str(error) or type(error).__name__) from error
+    except Exception as error:
+        # distributed has it since 2024.5, in a module of its own.
+        if type(error).__name__ in ("ClosedClientError", "FutureCancelledError"):
+            raise _gone(str(error)) from error
+        raise
+
+
+def _gone(why: str) -> WriteError:
+    return WriteError(
+        f"the cluster is gone, or was closed, before all was written ({why}). Start the same run "
+        "again: it does only what is missing."
+    )
 
 
 def graph_of(

@@ -14,7 +14,7 @@ from hfzarr.model.codecs import ShardIndex, fast_chain, shard_index
 from hfzarr.plan.axis import IntArray
 from hfzarr.plan.boxes import Boxes
 from hfzarr.plan.grid import ByteRun, merge_ranges
-from hfzarr.plan.routes import REPACK_BUFFER
+from hfzarr.plan.routes import REPACK_BUFFER, repack_buffer
 from hfzarr.plan.shards import chunk_counts
 from hfzarr.run.array_job import ArrayJob
 from hfzarr.run.decode import ChunkDecoder, Place, decode_index
@@ -57,6 +57,7 @@ class Repack:
         self._chunks = Boxes(shape=spec.shape, box=spec.inner)
         self._per_unit = chunk_counts(spec.unit, spec.inner)
         self._nbytes = int(np.prod(spec.inner)) * spec.itemsize
+        self._buffered = repack_buffer(spec)
         # Codecs add little to what they cannot compress; a larger chunk is damage. Texts have no
         # bound.
         self._largest = 4 * self._nbytes + 2**16 if spec.elements_alike else 2**62
@@ -111,7 +112,7 @@ class Repack:
     def _from_files(self, inside: Sequence[range]) -> Iterator[Batch]:
         """Read chunk files straight into one buffer, and hand it on when it is full."""
         read_into, key_of = self._job.source.read_into, self._job.meta.chunk_key
-        buffer = self._scratch.get("encoded", REPACK_BUFFER).data
+        buffer = self._scratch.get("encoded", self._buffered).data
         positions: list[int] = []
         parts: list[Bytes] = []
         used = 0

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
-from hfzarr.errors import ChangedSourceError, TargetError
+from hfzarr.errors import ChangedSourceError, TargetError, WriteError
 from hfzarr.plan.reshard import Bundle, ReshardPlan, bundles
 from hfzarr.plan.routes import routed, with_route
 from hfzarr.run.array_job import ArrayJob
@@ -21,7 +22,9 @@ from hfzarr.run.verify import Checked, Mode, Verify, checks
 from hfzarr.store.sink import Sink
 from hfzarr.store.source import Source
 
-__all__ = ["Outcome", "Work", "is_done", "run"]
+__all__ = ["Add", "Outcome", "Teller", "Work", "run"]
+
+T = TypeVar("T")
 
 _BATCH = 512
 
@@ -109,9 +112,6 @@ def is_done(work: Work) -> bool:
         return False
     root = target.get("zarr.json")
     if root is not None and root == root_document(work.documents):
-        with work.sink.lock():
-            # Killed after the last document: what it kept for going on is of no more use.
-            Journal(work.sink).finish()
         return True
     there = [name for name in target.list_dir("") if name != WORK]
     if root is None and not there:
@@ -127,23 +127,60 @@ def run(
 ) -> Outcome:
     """Do what is missing, compare, and write the metadata.
 
+    A target that is complete is compared only.
+
     Raises
     ------
     HfzarrError
         A task failed, or what is there is not what it was; the message names array and shard.
     """
+    # Asked twice: first so that nothing is put into a folder of somebody else's, then again as
+    # another run may have ended while this one waited for the lock.
+    is_done(work)
     with work.sink.lock():
-        found = _begin(work, resume=resume)
-        work = _as_begun(work)
-        outcome = Outcome(work=work, done=_sound(work, found))
-        before = len(outcome.done)
-        _rewrite(work, executor, outcome, tell)
-        outcome.tasks = len(outcome.done) - before
-        _refuse_changed(work)
-        outcome.checked = compare(work, executor, verify, tell)
-        publish(work.documents, work.source, work.sink)
+        complete = is_done(work)
+        if complete:
+            outcome = Outcome(work=work, done=_present(work))
+            outcome.checked = compare(work, executor, verify, tell)
+        else:
+            outcome = _run(work, executor, resume=resume, verify=verify, tell=tell)
+        # Of a complete target too: a run may have been killed while it cleaned up.
         Journal(work.sink).finish()
     return outcome
+
+
+def _run(
+    work: Work, executor: Executor, *, resume: bool, verify: Mode | None, tell: Teller
+) -> Outcome:
+    found = _begin(work, resume=resume)
+    work = _as_begun(_in_session(work))
+    outcome = Outcome(work=work, done=_sound(work, found))
+    before = len(outcome.done)
+    _rewrite(work, executor, outcome, tell)
+    outcome.tasks = len(outcome.done) - before
+    _refuse_changed(work)
+    outcome.checked = compare(work, executor, verify, tell)
+    _refuse_missing(work, outcome)
+    publish(work.documents, work.source, work.sink)
+    return outcome
+
+
+def _in_session(work: Work) -> Work:
+    """Return the work for this run alone: what tasks of an earlier one still do is lost."""
+    sink = work.sink.session(uuid.uuid4().hex)
+    return replace(work, sink=sink, jobs=tuple(replace(job, sink=sink) for job in work.jobs))
+
+
+def _present(work: Work) -> dict[str, Done]:
+    """Return the files of a complete target, by array."""
+    found: dict[str, Done] = {}
+    for job in work.jobs:
+        units = job.units()
+        keys = [job.key(units.place(n)) for n in range(len(units) if job.plan.passes else 0)]
+        sizes = zip(keys, work.sink.source().sizes(keys), strict=True)
+        files = {key: size for key, size in sizes if size is not None}
+        found[str(job.number)] = Done(task=str(job.number), stamp="", files=files)
+    return found
 
 
 def compare(work: Work, executor: Executor, verify: Mode | None, tell: Teller) -> Checked:
@@ -177,6 +214,8 @@ def _begin(work: Work, *, resume: bool) -> dict[str, Done]:
     journal = Journal(work.sink)
     if not resume and journal.fingerprint() is not None:
         # Its shards may have another shape, under keys that nobody would write again.
+        # The root's document first: without it nothing looks whole while the rest is deleted.
+        work.sink.delete("zarr.json")
         work.sink.delete(f"{WORK}/plan.json")
         work.sink.delete("")
     return journal.begin(work.fingerprint, resume=resume, about=work.about)
@@ -240,7 +279,7 @@ def _skip_needless(work: Work, there: dict[str, Done]) -> None:
         for step in range(job.last, 0, -1):
             tasks = [job.task(step, number) for number in range(job.plan.passes[step].tasks)]
             if not all(task in there for task in tasks):
-                break
+                continue
             for number in range(job.plan.passes[step - 1].tasks):
                 task = job.task(step - 1, number)
                 there.setdefault(task, Done(task=task, stamp=""))
@@ -307,16 +346,35 @@ def _missing(work: Work, step: int, done: Mapping[str, Done]) -> Iterator[Bundle
 def _refuse_changed(work: Work) -> None:
     """Raise where files of the source came or went while it was read."""
     usage = None if work.usage is None else work.source.usage(work.prefix)
-    if usage != work.usage:
-        raise ChangedSourceError(
-            f"the source {work.source.url!r} changed while it was read: it had "
-            f"{work.usage} files and bytes, and has {usage}. What was written is no store yet: "
-            "delete it, or start anew with resume=False."
-        )
+    if usage is None or work.usage is None or usage == work.usage:
+        return
+    raise ChangedSourceError(
+        f"the source {work.source.url!r} changed while it was read: it had {work.usage[0]:,} files "
+        f"of {work.usage[1]:,} bytes, and has {usage[0]:,} of {usage[1]:,}. What was written is no "
+        "store yet: delete it, or start anew with resume=False."
+    )
 
 
-def _batched(
-    items: Sequence[tuple[Done, ArrayJob, int, int]], n: int
-) -> Iterator[Sequence[tuple[Done, ArrayJob, int, int]]]:
+def _refuse_missing(work: Work, outcome: Outcome) -> None:
+    """Raise where a shard that was written is no longer there."""
+    named = {
+        key: (size, done.task)
+        for done in outcome.done.values()
+        for key, size in done.files.items()
+        if not key.startswith(f"{WORK}/")
+    }
+    for keys in _batched(list(named), _BATCH):
+        for key, size in zip(keys, work.sink.source().sizes(keys), strict=True):
+            wanted, task = named[key]
+            if size != wanted:
+                job = work.jobs[int(task.partition(".")[0])]
+                raise WriteError(
+                    f"array {job.meta.path or '/'!r}, shard {key!r} of {work.sink.url}: it had "
+                    f"{wanted:,} bytes when it was written, and has {size or 0:,} now. Who deletes "
+                    "or changes files there? Start the same run again: it does what is missing."
+                )
+
+
+def _batched(items: Sequence[T], n: int) -> Iterator[Sequence[T]]:
     for start in range(0, len(items), n):
         yield items[start : start + n]

@@ -60,8 +60,9 @@ class Rewrite:
         for span in bundle:
             job = self.jobs[span.array]
             writer = self._writer(job)
+            boxes = job.plan.boxes(span.step)
             for number in range(span.start, span.stop):
-                with job.naming(span.step, number):
+                with job.naming(boxes.bounds(boxes.place(number))):
                     one = writer.run(span.step, number)
                     # Chunks that are absent because the source is gone must not pass for empty.
                     self.check_in_sight()

@@ -129,10 +129,12 @@ class Verify:
         with limited(1):
             pixels = _Pixels(job)
             encoded = _Encoded(job) if job.plan.route == "repack" else None
+            parts = _parts(job, check.mode)
             for number in check.units:
-                if encoded is not None:
-                    chunks += encoded.compare(number)
-                nbytes += pixels.compare(number, check.mode)
+                with job.naming(parts.bounds(parts.place(number))):
+                    if encoded is not None:
+                        chunks += encoded.compare(number)
+                    nbytes += pixels.compare(number, check.mode)
         return Checked(len(check.units), chunks, nbytes)
 
 
@@ -153,9 +155,7 @@ class _Encoded:
         for position, checksum in _checksums(self._before, number):
             count += 1
             if left.pop(position, None) != checksum:
-                raise _differs(
-                    self._job, unit, f"the encoded chunk at place {position} has other bytes"
-                )
+                raise _differs(self._job, unit, f"the encoded chunk at place {position} differs")
         if left:
             raise _differs(self._job, unit, f"it has {len(left)} chunks that the source lacks")
         return count
@@ -199,7 +199,7 @@ class _Pixels:
         if index is not None:
             pixel = tuple(start + i for (start, _), i in zip(bounds, index, strict=True))
             unit = [i // n for i, n in zip(pixel, self._job.plan.spec.unit, strict=True)]
-            raise _differs(self._job, unit, f"pixel {pixel} of box {_shown(bounds)} is another")
+            raise _differs(self._job, unit, f"pixel {pixel} of box {_shown(bounds)} differs")
         return before.nbytes
 
     def _all(self, bounds: Bounds) -> Iterator[Bounds]:
@@ -251,7 +251,7 @@ def _shown(bounds: Sequence[tuple[int, int]]) -> str:
 
 def _differs(job: ArrayJob, unit: Sequence[int], what: str) -> VerificationError:
     return VerificationError(
-        f"array {job.meta.path or '/'!r}, shard {job.key(unit)!r} of {job.sink.url}: {what} "
-        f"than in {job.source.url}. The source changed while it was read, or one of "
-        "both is damaged: run again with resume=False."
+        f"array {job.meta.path or '/'!r}, shard {job.key(unit)!r} of {job.sink.url}: {what}, "
+        f"compared with {job.source.url}. The source changed while it was read, or one of both is "
+        "damaged: begin anew with resume=False, or, where the target is complete, delete it first."
     )

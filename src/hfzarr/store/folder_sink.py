@@ -10,13 +10,13 @@ import socket
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
 from hfzarr.errors import WriteError
 from hfzarr.store.folder import FolderSource
-from hfzarr.store.sink import WORK, Bytes, as_views, check_key, write_error
+from hfzarr.store.sink import WORK, Bytes, as_views, check_key, ended_error, write_error
 
 try:
     import fcntl
@@ -47,10 +47,13 @@ class FolderSink:
     sync
         Whether a file is on disk, not only in the system's cache, before it gets its name. Without,
         a machine that loses power may keep a name and lose its bytes; a killed process does not.
+    run
+        Name of the run that writes; see `session`.
     """
 
     root: str
     sync: bool = True
+    run: str = ""
 
     @property
     def url(self) -> str:
@@ -74,6 +77,8 @@ class FolderSink:
     def append(self, key: str, data: Bytes) -> bool:
         """Add to a file, with one call of the system where the disk has room for all."""
         path = self._path(key)
+        if self.run and not os.path.isdir(self.temporary):
+            raise ended_error(self.root, key)
         try:
             file = _open_in(path, _APPEND)
             try:
@@ -83,6 +88,20 @@ class FolderSink:
         except OSError as error:
             raise write_error(self.root, key, error) from error
         return True
+
+    @property
+    def temporary(self) -> str:
+        """Where files lie that are not whole yet."""
+        return f"{self.root}/{WORK}/tmp" + (f"/{self.run}" if self.run else "")
+
+    def session(self, name: str) -> FolderSink:
+        """Return the same folder for one run, whose temporary files lie by themselves."""
+        own = replace(self, run=name)
+        try:
+            os.makedirs(own.temporary, exist_ok=True)
+        except OSError as error:
+            raise write_error(self.root, f"{WORK}/tmp/{name}", error) from error
+        return own
 
     def delete(self, prefix: str) -> None:
         """Delete a file, or a folder and everything in it."""
@@ -118,7 +137,7 @@ class FolderFile:
     def __init__(self, sink: FolderSink, key: str) -> None:
         self._sink = sink
         self._key = key
-        self._temporary = f"{sink.root}/{WORK}/tmp/{uuid.uuid4().hex}"
+        self._temporary = f"{sink.temporary}/{uuid.uuid4().hex}"
         self._file = -1
         self._size = 0
 
@@ -135,8 +154,10 @@ class FolderFile:
             raise self._failed(error) from error
 
     def __enter__(self) -> Self:
+        # Only who begins a run makes its folder: one that is gone says that the run is over.
+        open_file = os.open if self._sink.run else _open_in
         try:
-            self._file = _open_in(self._temporary, _NEW)
+            self._file = open_file(self._temporary, _NEW)
         except OSError as error:
             raise self._failed(error) from error
         return self
@@ -168,6 +189,8 @@ class FolderFile:
         try:
             os.replace(self._temporary, path)
         except FileNotFoundError:
+            if not os.path.lexists(self._temporary):
+                raise
             os.makedirs(os.path.dirname(path), exist_ok=True)
             os.replace(self._temporary, path)
 
@@ -183,6 +206,8 @@ class FolderFile:
             os.unlink(self._temporary)
 
     def _failed(self, error: OSError) -> WriteError:
+        if self._sink.run and not os.path.isdir(self._sink.temporary):
+            return ended_error(self._sink.root, self._key)
         return write_error(self._sink.root, self._key, error)
 
 

@@ -203,8 +203,19 @@ class Hierarchy:
             for path, names in zip(missing, listed, strict=True)
         }
         self.load([child for children in candidates.values() for child in children])
-        for path, children in candidates.items():
-            self._children[path] = [child for child in children if self._nodes.get(child)]
+        found = {path: [p for p in some if self._nodes.get(p)] for path, some in candidates.items()}
+        for path, names in zip(missing, listed, strict=True):
+            if not found[path] and _NOT_NODES.isdisjoint(names):
+                raise self._no_listing(path)
+        self._children.update(found)
+
+    def _no_listing(self, path: str) -> UnsupportedError:
+        # A web server may answer the address of a folder with an error, or with a page of its own.
+        return UnsupportedError(
+            f"store {self.source.url!r}: the members of {path or '/'!r} cannot be listed (what "
+            "came does not show its own metadata). Consolidate the store's metadata, or name the array "
+            "or image wanted with group=."
+        )
 
     def _known_below(self, path: str) -> list[str]:
         return sorted(

@@ -11,7 +11,16 @@ from typing import Protocol, Self, runtime_checkable
 from hfzarr.errors import WriteError
 from hfzarr.store.source import Source
 
-__all__ = ["WORK", "Bytes", "Sink", "SinkFile", "as_views", "check_key", "write_error"]
+__all__ = [
+    "WORK",
+    "Bytes",
+    "Sink",
+    "SinkFile",
+    "as_views",
+    "check_key",
+    "ended_error",
+    "write_error",
+]
 
 #: Folder in a target that a run under way keeps its files in; gone when the run is done.
 WORK = ".hfzarr-reshard"
@@ -84,6 +93,13 @@ class Sink(Protocol):
         A process that is killed meanwhile, or a full disk, may leave a part of ``data`` there.
         """
 
+    def session(self, name: str) -> Sink:
+        """Return the same sink for one run, which is told apart from others by a name.
+
+        What it writes comes to nothing, with ``WriteError``, once ``tmp`` in the folder `WORK` was
+        deleted: tasks of a run that is gone must not write into the target of the next.
+        """
+
     def delete(self, prefix: str) -> None:
         """Delete the object at ``prefix`` and everything below it; what is absent is fine.
 
@@ -125,6 +141,14 @@ def check_key(key: str) -> str:
             "is a relative path without empty parts, '.' and '..'"
         )
     return key
+
+
+def ended_error(url: str, key: str) -> WriteError:
+    """Return the error of a task whose run is over."""
+    return WriteError(
+        f"store {url!r}: {key!r} was not written: the run that it belongs to is over, was begun "
+        "anew by another process, or its target was deleted. Start it again if it is still wanted."
+    )
 
 
 def write_error(url: str, key: str, error: Exception, doing: str = "write") -> WriteError:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from hfzarr.store.sink import WORK, Bytes, as_views, check_key, write_error
+from hfzarr.store.sink import WORK, Bytes, as_views, check_key, ended_error, write_error
 from hfzarr.store.wrapped import ZarrSource, forget_listings
 
 if TYPE_CHECKING:
@@ -30,11 +30,16 @@ class ZarrSink:
         Its name in messages.
     held
         Whether the store is the caller's, and may be bound to the caller's event loop.
+    run
+        Name of the run that writes; see `session`.
     """
 
-    def __init__(self, store: Store, url: str | None = None, *, held: bool = False) -> None:
+    def __init__(
+        self, store: Store, url: str | None = None, *, held: bool = False, run: str = ""
+    ) -> None:
         self.store = store
         self.held = held
+        self.run = run
         self._url = url if url is not None else str(store)
 
     def __eq__(self, other: object) -> bool:
@@ -62,11 +67,23 @@ class ZarrSink:
 
     def put(self, key: str, data: Bytes) -> None:
         """Write an object with one request."""
-        self._run(self._set(check_key(key), data), key, "write")
+        if self.run and self.source().stamps([self._mark]) == [None]:
+            raise ended_error(self._url, key)
+        self._do(self._set(check_key(key), data), key, "write")
 
     def append(self, key: str, data: Bytes) -> bool:
         """Return False: objects do not grow."""
         return False
+
+    @property
+    def _mark(self) -> str:
+        return f"{WORK}/tmp/{self.run}"
+
+    def session(self, name: str) -> ZarrSink:
+        """Return the same store for one run, which ends when an object of that name is gone."""
+        own = ZarrSink(self.store, self._url, held=self.held, run=name)
+        self.put(own._mark, b"a run is under way")
+        return own
 
     def delete(self, prefix: str) -> None:
         """Delete the object at ``prefix`` and all below it."""
@@ -75,7 +92,7 @@ class ZarrSink:
                 if name != WORK:
                     self.delete(name)
             return
-        self._run(self._delete(check_key(prefix)), prefix, "delete")
+        self._do(self._delete(check_key(prefix)), prefix, "delete")
 
     def source(self) -> ZarrSource:
         """Return the same store, for reading."""
@@ -98,7 +115,7 @@ class ZarrSink:
         await self.store.delete_dir(prefix)
         await self.store.delete(prefix)
 
-    def _run(self, work: Coroutine[Any, Any, None], key: str, doing: str) -> None:
+    def _do(self, work: Coroutine[Any, Any, None], key: str, doing: str) -> None:
         from zarr.core.sync import sync
 
         try:
