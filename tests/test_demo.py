@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -45,12 +46,37 @@ def hues(picture):
 def test_each_step_is_announced_with_its_time(demo):
     out, said = demo
     steps = [line for line in said.splitlines() if line.startswith("[")]
-    assert [line[:5] for line in steps] == [f"[{i}/6]" for i in range(1, 7)]
+    assert [line[:5] for line in steps] == [f"[{i}/8]" for i in range(1, 9)]
     assert all(line.endswith(" s)") for line in steps)
     assert "\r" not in said
     assert str(out / "cells.png") in said
     assert str(out / "patches.png") in said
+    assert str(out / "raw.ome.zarr") in said
     assert "Dimensions:  (patch: 12, c: 3, z: 8, y: 48, x: 48)" in said.replace("   (", "  (")
+
+
+def files_under(folder: Path) -> int:
+    return sum(path.is_file() for path in folder.rglob("*"))
+
+
+def test_files_and_bytes_before_and_after_resharding_are_printed(demo):
+    out, said = demo
+    raw, resharded = out / "raw.ome.zarr", out / "resharded.ome.zarr"
+    assert (files_under(raw), files_under(resharded)) == (3 * 24 * 4 + 4, 3)
+    assert re.search(
+        r"resharded\.ome\.zarr: 292 files \([\d.]+ MiB\) became 3 \([\d.]+ MiB\)",
+        " ".join(said.split()),
+    )
+
+
+def test_what_was_resharded_is_the_finest_level(demo):
+    tree = xr.open_datatree(demo[0] / "cells.ome.zarr", engine="hfzarr")
+    for name in ("raw.ome.zarr", "resharded.ome.zarr"):
+        opened = xr.open_dataset(demo[0] / name, engine="hfzarr", on_invalid="raise")
+        xr.testing.assert_equal(opened, tree["0"].to_dataset())
+    assert zarr.open_group(demo[0] / "raw.ome.zarr", mode="r").attrs["omero"]["version"] == "0.4"
+    array = zarr.open_array(demo[0] / "resharded.ome.zarr" / "0", mode="r")
+    assert (array.chunks, array.shards) == ((1, 1, 128, 128), (3, 24, 256, 256))
 
 
 def test_what_was_opened_is_printed(demo):
@@ -253,8 +279,15 @@ def test_a_second_demo_replaces_the_first_and_can_be_quiet(demo, tmp_path: Path,
     assert capsys.readouterr() == ("", "")
 
 
-def test_the_demo_does_not_overwrite_what_it_did_not_make(tmp_path: Path, capsys):
-    foreign = tmp_path / "cells.ome.zarr"
+def test_a_demo_that_was_interrupted_is_replaced(tmp_path: Path):
+    (tmp_path / "resharded.ome.zarr" / ".hfzarr-reshard").mkdir(parents=True)
+    files = run_demo(tmp_path, size="small", quiet=True)
+    assert files_under(files.resharded) == 3
+
+
+@pytest.mark.parametrize("name", ["cells.ome.zarr", "raw.ome.zarr", "resharded.ome.zarr"])
+def test_the_demo_does_not_overwrite_what_it_did_not_make(name, tmp_path: Path, capsys):
+    foreign = tmp_path / name
     foreign.mkdir()
     (foreign / "zarr.json").write_text(json.dumps({"zarr_format": 3, "node_type": "group"}))
     with pytest.raises(TargetError, match="not made by the demo"):

@@ -19,8 +19,18 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory) -> str:
-    return str(run_demo(tmp_path_factory.mktemp("demo"), size="small", quiet=True).store)
+def demo(tmp_path_factory):
+    return run_demo(tmp_path_factory.mktemp("demo"), size="small", quiet=True)
+
+
+@pytest.fixture(scope="module")
+def store(demo) -> str:
+    return str(demo.store)
+
+
+@pytest.fixture(scope="module")
+def raw(demo) -> str:
+    return str(demo.raw)
 
 
 def run(name: str, *arguments, **options):
@@ -80,6 +90,21 @@ def test_train_segmentation_makes_the_demo_where_there_is_none(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="other"):
         run("train_segmentation.py", str(other), out, epochs=1, model="numpy")
     assert not other.exists()
+
+
+def test_reshard_on_a_cluster(raw, tmp_path: Path, capsys):
+    pytest.importorskip("distributed", reason="needs dask's distributed scheduler")
+    out = tmp_path / "sharded.ome.zarr"
+    killed = run("reshard_on_a_cluster.py", raw, str(out))
+    said = capsys.readouterr().out
+    assert f"killed worker {killed} " in said
+    assert "36 tasks" in said
+    assert "verified: all" in said
+    assert said.endswith("every pixel is the same\n")
+    before, after = (xr.open_dataset(place, engine="hfzarr")["image"] for place in (raw, out))
+    np.testing.assert_array_equal(before.values, after.values)
+    assert after.encoding["shards"] == (1, 8, 128, 128)
+    assert after.encoding["chunks"] == (1, 8, 64, 64)
 
 
 def test_predict_by_patches(store, tmp_path: Path):

@@ -258,7 +258,7 @@ def test_with_memory_for_all_nothing_is_read_twice(grid):
 # --- passes --------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(grids(longest=80), st.sampled_from([1, 2, 8]), st.integers(1, 4))
 def test_stages_stay_within_memory_and_end_where_they_must(grid, itemsize, more):
     shape, chunk, inner, unit = (grid[name] for name in ("shape", "chunk", "inner", "unit"))
@@ -290,12 +290,10 @@ def a_spec(itemsize, **grid):
 STICKING_OUT = a_spec(
     1, shape=(52, 47), chunk=(70, 3), inner=(2, 17), unit=(2, 34), whole_units=True
 )
-LARGE_CHUNK = a_spec(
-    8, shape=(30, 54, 50), chunk=(2, 41, 39), inner=(16, 4, 30), unit=(32, 24, 60)
-)
+LARGE_CHUNK = a_spec(8, shape=(30, 54, 50), chunk=(2, 41, 39), inner=(16, 4, 30), unit=(32, 24, 60))
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=250)
 @given(specs(), st.floats(0, 24).map(lambda power: int(2**power)), st.booleans())
 @example(spec=STICKING_OUT, task_bytes=1000, spooled=False)
 @example(spec=LARGE_CHUNK, task_bytes=100_000, spooled=False)
@@ -502,8 +500,8 @@ def test_ten_million_inner_chunks_are_planned_at_once():
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    # Measured: 4 MB.
-    assert peak < 25e6
+    # Measured: 1.7 MB, in 0.01 s.
+    assert peak < 10e6
     assert len(pickle.dumps(kept[0])) < 10_000
 
 
@@ -514,9 +512,7 @@ def test_ten_million_inner_chunks_are_planned_at_once():
 )
 @pytest.mark.parametrize("memory", [2**14, 2**30])
 def test_ten_million_small_chunks_are_planned_at_once(inner, unit, memory):
-    spec = replace(
-        many_shards(), shape=(10**7,), chunk=(10,), file=(10,), inner=inner, unit=unit
-    )
+    spec = replace(many_shards(), shape=(10**7,), chunk=(10,), file=(10,), inner=inner, unit=unit)
     start = time.process_time()
     plan = plan_array(spec, task_bytes=memory)
     assert time.process_time() - start < 3
@@ -530,7 +526,9 @@ def test_a_plan_prints_as_a_table():
     plan = a_plan(
         plan_array(many_shards(), task_bytes=2**28),
         plan_array(replace(transposed(2048), path=""), task_bytes=2**20),
-        plan_array(replace(transposed(1), shape=(), chunk=(), file=(), inner=(), unit=()), task_bytes=99),
+        plan_array(
+            replace(transposed(1), shape=(), chunk=(), file=(), inner=(), unit=()), task_bytes=99
+        ),
         documents=4,
         extra_files=3,
         notes=("something is odd",),

@@ -619,7 +619,7 @@ def test_a_distributed_cluster_gives_the_same():
     with (
         dask.config.set({"distributed.scheduler.worker-saturation": 1.1}),
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
         ) as cluster,
         distributed.Client(cluster),
     ):

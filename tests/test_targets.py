@@ -410,7 +410,7 @@ def test_cluster(disk, tmp_path):
             targets.append(f"{url}/{NAME}")
         with (
             distributed.LocalCluster(
-                n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=0
+                n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=0
             ) as cluster,
             distributed.Client(cluster),
         ):

@@ -274,6 +274,8 @@ def told_by_ome(hierarchy: Hierarchy, ome: OmeAttrs, report: Report) -> Iterator
     elif "bioformats2raw.layout" in ome or "scene" in ome or "labels" in ome:
         paths = [join_path(ome.where, p) for p in collection_paths(hierarchy, ome, report)]
         yield from paths
+    if "bioformats2raw.layout" in ome:
+        # It may hold a plate as well.
         yield from hierarchy.find([join_path(ome.where, "OME")])
 
 

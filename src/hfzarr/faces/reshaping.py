@@ -163,6 +163,7 @@ def reshaped(
         inner=inner,
         unit=unit,
         sharded=sharded,
+        packed=meta.shard is not None,
         keeps_bytes=same and legible,
         keys_separator=separator,
         whole_units=fast_chain(target) is None,

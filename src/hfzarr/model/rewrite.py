@@ -18,8 +18,8 @@ __all__ = ["TypeDoc", "array_document", "can_be_sharded", "carried_fill", "kept_
 
 _TEXT_CODECS = ("vlen-utf8", "vlen-bytes")
 _PLAIN_KINDS = frozenset("biufcSUVMm")
-# What xarray can read back from a `_FillValue` of Zarr v3.
-_MASKED_KINDS = frozenset("biufc")
+# What every xarray that is supported can read back from a `_FillValue` of Zarr v3.
+_MASKED_KINDS = frozenset("biuf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,7 +279,7 @@ def carried_fill(meta: ArrayMeta, attrs: Mapping[str, Any]) -> dict[str, Any]:
     if meta.zarr_format == 3 or meta.dims is None or meta.dtype.kind not in _MASKED_KINDS:
         return found
     value = attrs.get("_FillValue") if meta.fill_value is None else meta.fill_value
-    if isinstance(value, (bool, int, float, complex, np.number, np.bool_)):
+    if isinstance(value, (bool, int, float, np.number, np.bool_)):
         found["_FillValue"] = _encoded_fill(value, meta.dtype.kind)
     return found
 
@@ -291,8 +291,6 @@ def _encoded_fill(value: Any, kind: str) -> Any:
     if kind in "iu":
         # CF of its own accord takes a fill value out of the integers for none at all.
         return int(value) if math.isfinite(value) else value
-    if kind == "c":
-        return [_encoded_float(complex(value).real), _encoded_float(complex(value).imag)]
     return _encoded_float(float(value))
 
 

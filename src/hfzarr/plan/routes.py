@@ -59,7 +59,10 @@ class ArraySpec:
     inner, unit
         The same of the target.
     sharded
-        Whether the target's files are shards: inner chunks with an index.
+        Whether the target's files are shards: inner chunks with an index. An inner chunk may be a
+        shard too.
+    packed
+        The same of the source's files.
     keeps_bytes
         Whether encoded chunks can be taken over as they are.
     keys_separator
@@ -81,6 +84,7 @@ class ArraySpec:
     sharded: bool
     keeps_bytes: bool
     keys_separator: str = "/"
+    packed: bool = False
     whole_units: bool = False
     elements_alike: bool = True
 

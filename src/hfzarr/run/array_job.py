@@ -15,7 +15,7 @@ from hfzarr.plan.routes import ArrayPlan
 from hfzarr.store.sink import WORK, Sink
 from hfzarr.store.source import Source
 
-__all__ = ["ArrayJob"]
+__all__ = ["ArrayJob", "digest_of"]
 
 _REMOTE_STAMPS = 4
 
@@ -62,7 +62,8 @@ class ArrayJob:
 
     def of_target(self) -> ArrayJob:
         """Return the job that would rewrite the target as it is, and so reads it as tasks do."""
-        spec = replace(self.plan.spec, file=self.plan.spec.unit, chunk=self.plan.spec.inner)
+        spec = self.plan.spec
+        spec = replace(spec, file=spec.unit, chunk=spec.inner, packed=spec.sharded)
         plan = replace(self.plan, spec=spec)
         return replace(self, plan=plan, source=self.sink.source(), meta=self.target)
 
@@ -80,18 +81,17 @@ class ArrayJob:
         files = Boxes(shape=self.meta.shape, box=self.plan.spec.file)
         return [_below(self.meta, place) for place in itertools.product(*files.touching(bounds))]
 
+    def stamped_keys(self, step: int, number: int) -> list[str]:
+        """Return the keys of the source whose stamps tell whether a task's sources changed."""
+        if step:
+            return []
+        keys = self.source_keys(number)
+        # Over a network a stamp is a request: some of many must do.
+        return keys if self.source.local else keys[:: max(len(keys) // _REMOTE_STAMPS, 1)]
+
     def stamp(self, step: int, number: int) -> str:
         """Return a short text that changes when what a task reads from the source does."""
-        if step:
-            return ""
-        keys = self.source_keys(number)
-        if not self.source.local:
-            # A request each: some of many must do.
-            keys = keys[:: max(len(keys) // _REMOTE_STAMPS, 1)]
-        digest = hashlib.blake2b(digest_size=12)
-        for stamp in self.source.stamps(keys):
-            digest.update(f"{stamp}\n".encode())
-        return digest.hexdigest()
+        return digest_of(self.source.stamps(self.stamped_keys(step, number)))
 
     @contextmanager
     def naming(self, bounds: Sequence[tuple[int, int]]) -> Iterator[None]:
@@ -107,6 +107,14 @@ class ArrayJob:
                 f"array {self.meta.path or '/'!r}, shard {self.key(first)!r} of "
                 f"{self.sink.url}: {error}"
             ) from error
+
+
+def digest_of(stamps: Sequence[str | None]) -> str:
+    """Return many stamps as one short text."""
+    digest = hashlib.blake2b(digest_size=12)
+    for stamp in stamps:
+        digest.update(f"{stamp}\n".encode())
+    return digest.hexdigest() if stamps else ""
 
 
 def _below(meta: ArrayMeta, index: tuple[int, ...]) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -21,6 +23,9 @@ Each = Callable[[R], None]
 
 # Threads that a worker may have: a cluster that grows with its tasks has none at first.
 _UNKNOWN_WORKER = 8
+# Seconds: how often a cluster is asked what is finished, and how long it may be without workers.
+_SHORT_PAUSE, _LONG_PAUSE = 0.005, 0.5
+_PATIENCE = 300.0
 
 
 class Executor(Protocol):
@@ -122,7 +127,7 @@ class Distributed:
     def __init__(self, client: Any) -> None:
         self._client = client
         #: Threads of the worker that has most.
-        self.width = _threads(client)
+        self.width = max(_worker_threads(client), default=_UNKNOWN_WORKER)
 
     def run(self, call: Callable[[T], R], items: Sequence[T], each: Each[R], *, name: str) -> None:
         """Call a function on every item, as tasks that the dashboard shows under ``name``."""
@@ -132,7 +137,7 @@ class Distributed:
         with _translated():
             futures = self._client.get(graph, keys, sync=False)
             try:
-                for future in as_completed(futures):  # type: ignore[no-untyped-call]
+                for future in self._finished(as_completed(futures)):  # type: ignore[no-untyped-call]
                     if future.status == "cancelled":
                         raise _gone("its futures were cancelled")
                     each(future.result())
@@ -141,16 +146,29 @@ class Distributed:
                     self._client.cancel(futures)
                 raise
 
+    def _finished(self, waiting: Any) -> Iterator[Any]:
+        """Yield futures as they are finished; raise where nobody is left to work on the others."""
+        # Where no worker has come yet, jobs may wait in a queue: that is no reason to give up.
+        pause, seen = _SHORT_PAUSE, math.inf
+        while waiting.count():
+            finished = waiting.next_batch(block=False)
+            yield from finished
+            pause = _SHORT_PAUSE if finished else min(2 * pause, _LONG_PAUSE)
+            if finished or (pause == _LONG_PAUSE and _worker_threads(self._client)):
+                seen = time.monotonic()
+            elif time.monotonic() - seen > _PATIENCE:
+                raise _gone(f"it has had no workers for {_PATIENCE:.0f} seconds")
+            time.sleep(pause)
 
-def _threads(client: Any) -> int:
-    """Return the threads of the largest worker, or what one is taken to have until there is one."""
+
+def _worker_threads(client: Any) -> list[int]:
+    """Return the threads of each worker."""
     try:
         # Newer schedulers tell of five workers only, unless asked for all.
         info = client.scheduler_info(n_workers=-1)
     except TypeError:
         info = client.scheduler_info()
-    threads = [int(worker["nthreads"]) for worker in info["workers"].values()]
-    return max(threads, default=_UNKNOWN_WORKER)
+    return [int(worker["nthreads"]) for worker in info["workers"].values()]
 
 
 @contextlib.contextmanager

@@ -48,12 +48,14 @@ class Repack:
 
     def __init__(self, job: ArrayJob, scratch: Scratch | None = None) -> None:
         self._job = job
-        chain = fast_chain(job.meta)
-        self._decoder = None if chain is None else ChunkDecoder(chain)
-        self._sharding = shard_index(job.meta)
         self._indexes = IndexCache()
         self._scratch = Scratch() if scratch is None else scratch
         spec = job.plan.spec
+        chain = fast_chain(job.meta)
+        # What is taken over may itself be a shard, of which the chain tells what is inside.
+        known = chain is not None and chain.inner_chunk == spec.chunk
+        self._decoder = ChunkDecoder(chain) if known and chain is not None else None
+        self._sharding = shard_index(job.meta) if spec.packed else None
         self._chunks = Boxes(shape=spec.shape, box=spec.inner)
         self._per_unit = chunk_counts(spec.unit, spec.inner)
         self._nbytes = int(np.prod(spec.inner)) * spec.itemsize
@@ -69,9 +71,10 @@ class Repack:
         stamp = job.stamp(step, number)
         units = job.units()
         unit = units.place(number)
+        sharding = shard_index(job.target) if job.plan.spec.sharded else None
         bytes_read = 0
         with ExitStack() as stack:
-            file = ShardFile(job.sink, job.key(unit), shard_index(job.target), stack)
+            file = ShardFile(job.sink, job.key(unit), sharding, stack)
             for positions, parts in self.batches(number):
                 bytes_read += sum(len(part) for part in parts)
                 file.extend(positions, parts)
@@ -92,7 +95,7 @@ class Repack:
         """
         units = self._job.units()
         inside = self._chunks.touching(units.bounds(units.place(number)))
-        if self._job.meta.shard is not None:
+        if self._job.plan.spec.packed:
             return self._from_shards(inside)
         if self._job.source.local:
             return self._from_files(inside)
@@ -165,7 +168,7 @@ class Repack:
         """Read ranges of the shards that the wanted chunks lie in."""
         meta = self._job.meta
         sharding = self._sharding
-        if sharding is None or meta.shard is None:
+        if sharding is None:
             raise ReadError(
                 f"array {meta.path or '/'!r} in {self._job.source.url}: its shards have an index "
                 "that cannot be read here, so its chunks cannot be taken over as they are"

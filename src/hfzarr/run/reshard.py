@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import math
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol
 
-from hfzarr.errors import ChangedSourceError, TargetError, WriteError
+from hfzarr.errors import ChangedSourceError, TargetError
 from hfzarr.plan.reshard import Bundle, ReshardPlan, bundles
 from hfzarr.plan.routes import routed, with_route
 from hfzarr.run.array_job import ArrayJob
@@ -18,15 +16,12 @@ from hfzarr.run.execute import Executor
 from hfzarr.run.journal import WORK, Done, Journal
 from hfzarr.run.publish import Documents, publish, root_document
 from hfzarr.run.rewrite import Rewrite, remaining
+from hfzarr.run.state import ShardCounts, present, refuse_changed, refuse_missing, sound
 from hfzarr.run.verify import Checked, Mode, Verify, checks
 from hfzarr.store.sink import Sink
 from hfzarr.store.source import Source
 
 __all__ = ["Add", "Outcome", "Teller", "Work", "run"]
-
-T = TypeVar("T")
-
-_BATCH = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,9 +133,8 @@ def run(
     # another run may have ended while this one waited for the lock.
     is_done(work)
     with work.sink.lock():
-        complete = is_done(work)
-        if complete:
-            outcome = Outcome(work=work, done=_present(work))
+        if _is_done_still(work):
+            outcome = Outcome(work=work, done=present(work.jobs, work.sink))
             outcome.checked = compare(work, executor, verify, tell)
         else:
             outcome = _run(work, executor, resume=resume, verify=verify, tell=tell)
@@ -149,18 +143,29 @@ def run(
     return outcome
 
 
+def _is_done_still(work: Work) -> bool:
+    """Ask again, now that no other run can end meanwhile."""
+    try:
+        return is_done(work)
+    except TargetError:
+        # The lock made a working folder in what is somebody else's.
+        Journal(work.sink).finish()
+        raise
+
+
 def _run(
     work: Work, executor: Executor, *, resume: bool, verify: Mode | None, tell: Teller
 ) -> Outcome:
     found = _begin(work, resume=resume)
     work = _as_begun(_in_session(work))
-    outcome = Outcome(work=work, done=_sound(work, found))
+    outcome = Outcome(work=work, done=sound(work.jobs, work.sink, found))
     before = len(outcome.done)
     _rewrite(work, executor, outcome, tell)
     outcome.tasks = len(outcome.done) - before
     _refuse_changed(work)
+    refuse_changed(work.jobs, list(outcome.done.values()))
     outcome.checked = compare(work, executor, verify, tell)
-    _refuse_missing(work, outcome)
+    refuse_missing(work.jobs, work.sink, outcome.done.values())
     publish(work.documents, work.source, work.sink)
     return outcome
 
@@ -169,18 +174,6 @@ def _in_session(work: Work) -> Work:
     """Return the work for this run alone: what tasks of an earlier one still do is lost."""
     sink = work.sink.session(uuid.uuid4().hex)
     return replace(work, sink=sink, jobs=tuple(replace(job, sink=sink) for job in work.jobs))
-
-
-def _present(work: Work) -> dict[str, Done]:
-    """Return the files of a complete target, by array."""
-    found: dict[str, Done] = {}
-    for job in work.jobs:
-        units = job.units()
-        keys = [job.key(units.place(n)) for n in range(len(units) if job.plan.passes else 0)]
-        sizes = zip(keys, work.sink.source().sizes(keys), strict=True)
-        files = {key: size for key, size in sizes if size is not None}
-        found[str(job.number)] = Done(task=str(job.number), stamp="", files=files)
-    return found
 
 
 def compare(work: Work, executor: Executor, verify: Mode | None, tell: Teller) -> Checked:
@@ -250,51 +243,6 @@ def _as_begun(work: Work) -> Work:
     return replace(work, plan=plan, jobs=jobs)
 
 
-def _sound(work: Work, found: Mapping[str, Done]) -> dict[str, Done]:
-    """Return the tasks whose results are there, and whose sources are what they were."""
-    named = {
-        job.task(step, number): (job, step, number)
-        for job in work.jobs
-        for step, one in enumerate(job.plan.passes)
-        for number in range(one.tasks)
-        if found
-    }
-    known = [(done, *named[task]) for task, done in found.items() if task in named]
-    there: dict[str, Done] = {}
-    for some in _batched(known, _BATCH):
-        keys = [key for done, *_ in some for key in done.files]
-        sizes = dict(zip(keys, work.sink.source().sizes(keys), strict=True))
-        for done, job, step, number in some:
-            if done.stamp != job.stamp(step, number):
-                raise _changed(job, step, number)
-            if all(sizes[key] == size for key, size in done.files.items()):
-                there[done.task] = done
-    _skip_needless(work, there)
-    return there
-
-
-def _skip_needless(work: Work, there: dict[str, Done]) -> None:
-    """Count passes as done whose intermediate is gone because the next pass is done."""
-    for job in work.jobs:
-        for step in range(job.last, 0, -1):
-            tasks = [job.task(step, number) for number in range(job.plan.passes[step].tasks)]
-            if not all(task in there for task in tasks):
-                continue
-            for number in range(job.plan.passes[step - 1].tasks):
-                task = job.task(step - 1, number)
-                there.setdefault(task, Done(task=task, stamp=""))
-
-
-def _changed(job: ArrayJob, step: int, number: int) -> ChangedSourceError:
-    boxes = job.plan.boxes(step)
-    first = next(itertools.product(*job.units().touching(boxes.bounds(boxes.place(number)))))
-    return ChangedSourceError(
-        f"array {job.meta.path or '/'!r} in {job.source.url}: chunks that shard {job.key(first)!r} "
-        "was made of have changed since an earlier run wrote it. Start anew with resume=False, "
-        "which writes all again."
-    )
-
-
 def _rewrite(work: Work, executor: Executor, outcome: Outcome, tell: Teller) -> None:
     """Carry out the passes, each over all arrays that have it."""
     plan = work.plan
@@ -302,7 +250,7 @@ def _rewrite(work: Work, executor: Executor, outcome: Outcome, tell: Teller) -> 
     threads = max(1, executor.width // max(plan.tasks, 1)) if few else 1
     rewrite = Rewrite(work.jobs, Journal(work.sink), work.witness, threads)
     rewrite.check_in_sight()
-    shards = _Shards(work.jobs)
+    shards = ShardCounts(work.jobs)
     add = tell("reshard", shards.total, shards.of(outcome.done))
 
     def each(some: Sequence[Done]) -> None:
@@ -315,27 +263,6 @@ def _rewrite(work: Work, executor: Executor, outcome: Outcome, tell: Teller) -> 
         if step:
             for job in work.jobs:
                 work.sink.delete(f"{WORK}/scratch/{job.number}/{step - 1}")
-
-
-class _Shards:
-    """How many shards tasks write; one that writes an intermediate counts as one."""
-
-    def __init__(self, jobs: Sequence[ArrayJob]) -> None:
-        self._jobs = jobs
-        between = sum(one.tasks for job in jobs for one in job.plan.passes[:-1])
-        self.total = between + sum(len(job.units()) for job in jobs if job.plan.passes)
-
-    def of(self, tasks: Iterable[str]) -> int:
-        """Return the shards of some tasks, by their names."""
-        return sum(self._of(task) for task in tasks)
-
-    def _of(self, task: str) -> int:
-        array, step, number = (int(part) for part in task.split("."))
-        job = self._jobs[array]
-        if step < job.last:
-            return 1
-        boxes = job.plan.boxes(step)
-        return math.prod(len(n) for n in job.units().touching(boxes.bounds(boxes.place(number))))
 
 
 def _missing(work: Work, step: int, done: Mapping[str, Done]) -> Iterator[Bundle]:
@@ -353,28 +280,3 @@ def _refuse_changed(work: Work) -> None:
         f"of {work.usage[1]:,} bytes, and has {usage[0]:,} of {usage[1]:,}. What was written is no "
         "store yet: delete it, or start anew with resume=False."
     )
-
-
-def _refuse_missing(work: Work, outcome: Outcome) -> None:
-    """Raise where a shard that was written is no longer there."""
-    named = {
-        key: (size, done.task)
-        for done in outcome.done.values()
-        for key, size in done.files.items()
-        if not key.startswith(f"{WORK}/")
-    }
-    for keys in _batched(list(named), _BATCH):
-        for key, size in zip(keys, work.sink.source().sizes(keys), strict=True):
-            wanted, task = named[key]
-            if size != wanted:
-                job = work.jobs[int(task.partition(".")[0])]
-                raise WriteError(
-                    f"array {job.meta.path or '/'!r}, shard {key!r} of {work.sink.url}: it had "
-                    f"{wanted:,} bytes when it was written, and has {size or 0:,} now. Who deletes "
-                    "or changes files there? Start the same run again: it does what is missing."
-                )
-
-
-def _batched(items: Sequence[T], n: int) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), n):
-        yield items[start : start + n]

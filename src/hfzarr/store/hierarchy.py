@@ -213,8 +213,8 @@ class Hierarchy:
         # A web server may answer the address of a folder with an error, or with a page of its own.
         return UnsupportedError(
             f"store {self.source.url!r}: the members of {path or '/'!r} cannot be listed (what "
-            "came does not show its own metadata). Consolidate the store's metadata, or name the array "
-            "or image wanted with group=."
+            "came does not show its own metadata). Consolidate the store's metadata, or name the "
+            "array or image wanted with group=."
         )
 
     def _known_below(self, path: str) -> list[str]:
