@@ -53,7 +53,8 @@ class Repack:
         spec = job.plan.spec
         chain = fast_chain(job.meta)
         # What is taken over may itself be a shard, of which the chain tells what is inside.
-        known = chain is not None and chain.inner_chunk == spec.chunk
+        inside = (job.meta.shard is not None) != spec.packed
+        known = chain is not None and chain.inner_chunk == spec.chunk and not inside
         self._decoder = ChunkDecoder(chain) if known and chain is not None else None
         self._sharding = shard_index(job.meta) if spec.packed else None
         self._chunks = Boxes(shape=spec.shape, box=spec.inner)
