@@ -354,10 +354,10 @@ def test_usage_is_what_lies_below(place):
     if isinstance(place.source, ZarrSource):
         assert place.source.usage("a") is None
         return
-    assert place.source.usage("") == (4, 261)
-    assert place.source.usage("a") == (3, 259)
-    assert place.source.usage("a/c/0") == (2, 256)
-    assert place.source.usage("none") == (0, 0)
+    assert place.source.usage("")[:2] == (4, 261)
+    assert place.source.usage("a")[:2] == (3, 259)
+    assert place.source.usage("a/c/0")[:2] == (2, 256)
+    assert place.source.usage("none")[:2] == (0, 0)
 
 
 def test_usage_follows_links_once(tmp_path):
@@ -370,7 +370,7 @@ def test_usage_follows_links_once(tmp_path):
     os.symlink(other, root / "a" / "away")
     os.symlink(other, root / "a" / "again")
     os.symlink("nowhere", root / "a" / "broken")
-    assert FolderSource(str(root)).usage("") == (5, 266)
+    assert FolderSource(str(root)).usage("")[:2] == (5, 266)
 
 
 def test_a_store_that_cannot_be_listed():
@@ -389,6 +389,6 @@ def test_a_zip_whose_store_lies_in_a_folder(tmp_path):
         archive.writestr("__MACOSX/r/x", "junk")
         archive.writestr("r/b/", "")
     source.close()
-    assert source.usage("") == (4, 261)
+    assert source.usage("")[:2] == (4, 261)
     assert source.list_files("") == ["zarr.json"]
     assert source.stamps(["b", "b/"]) == [None, None]

@@ -234,14 +234,12 @@ def _summary(outcome: Outcome, mode: str | None, seconds: float) -> Resharded:
         for key, size in one.files.items()
         if not key.startswith(f"{WORK}/")
     }
-    files, stored = work.sink.source().usage("") or (
-        len(shards) + work.plan.documents + work.plan.extra_files,
-        sum(shards.values()),
-    )
+    usage = work.sink.source().usage("")
+    others = work.plan.documents + work.plan.extra_files
     return Resharded(
         plan=work.plan,
-        files=files,
-        bytes_stored=stored,
+        files=len(shards) + others if usage is None else usage.files,
+        bytes_stored=sum(shards.values()) if usage is None else usage.nbytes,
         chunks=sum(one.chunks for one in done),
         tasks=outcome.tasks,
         verified=_told(mode, outcome.checked),

@@ -27,7 +27,7 @@ from hfzarr.store.connect import connect_sink
 from hfzarr.store.folder_sink import FolderSink
 from hfzarr.store.location import locate
 from hfzarr.store.sink import Sink
-from hfzarr.store.source import Source
+from hfzarr.store.source import Source, Usage
 
 __all__ = ["prepare"]
 
@@ -78,6 +78,9 @@ def prepare(
         inventory = take_inventory(opening)
         wishes.check(inventory.arrays.values())
         made = _plan_arrays(opening, inventory, wishes, sink, memory // width)
+    if executor.in_process and executor.width > 1 and _only_copies(made):
+        # They wait for the disk more than they compute.
+        width = max(width, min(2 * executor.width, memory // _LEAST_TASK))
     return _assemble(opening, inventory, made, sink, wishes, width=width, memory=memory)
 
 
@@ -132,6 +135,10 @@ def _plan_arrays(
         size *= 2
 
 
+def _only_copies(made: _Made) -> bool:
+    return all(plan.route == "repack" for plan, *_ in made)
+
+
 def _planned(spec: ArraySpec, task_bytes: int, source: Source, sink: Sink) -> ArrayPlan:
     try:
         return plan_array(
@@ -165,7 +172,6 @@ def _assemble(
     nodes = {target.path: dict(target.doc) for _, _, target in made}
     nodes.update({path: _group(attrs) for path, attrs in inventory.groups.items()})
     usage = source.usage(opening.path)
-    files, nbytes = usage or (None, None)
     plan = ReshardPlan(
         source=source.url,
         target=sink.url,
@@ -174,8 +180,8 @@ def _assemble(
         max_memory=memory,
         documents=len(nodes),
         extra_files=len(inventory.files),
-        found_files=files,
-        found_bytes=nbytes,
+        found_files=None if usage is None else usage.files,
+        found_bytes=None if usage is None else usage.nbytes,
         notes=_notes(opening, inventory),
     )
     roots = [f"{opening.path}/{name}" if opening.path else name for name in _ROOTS]
@@ -216,9 +222,9 @@ def _about(opening: Opening, wishes: Wishes, jobs: Sequence[ArrayJob]) -> dict[s
     }
 
 
-def _fingerprint(
-    jobs: Iterable[ArrayJob], nodes: Mapping[str, Any], usage: tuple[int, int] | None
-) -> str:
+def _fingerprint(jobs: Iterable[ArrayJob], nodes: Mapping[str, Any], usage: Usage | None) -> str:
     arrays = [[asdict(job.plan.spec), job.meta.doc, job.target.doc] for job in jobs]
-    text = json.dumps([1, arrays, nodes, usage], sort_keys=True, default=str)
+    # Without its mark: which files changed is told by those that were read.
+    found = None if usage is None else usage[:2]
+    text = json.dumps([1, arrays, nodes, found], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -31,7 +31,7 @@ Route = Literal["repack", "transcode", "rechunk"]
 #: A repack holds encoded chunks up to this before it writes them.
 REPACK_BUFFER = 8 * 2**20
 # Work in steps of this many bytes where nothing asks for more.
-_COMFORTABLE = 16 * 2**20
+_COMFORTABLE = 8 * 2**20
 # Reading a chunk this often costs about what an intermediate costs: its bytes once out, once in.
 _REREADS_WORTH_IT = 2.0
 

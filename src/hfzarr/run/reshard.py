@@ -19,7 +19,7 @@ from hfzarr.run.rewrite import Rewrite, remaining
 from hfzarr.run.state import ShardCounts, present, refuse_changed, refuse_missing, sound
 from hfzarr.run.verify import Checked, Mode, Verify, checks
 from hfzarr.store.sink import Sink
-from hfzarr.store.source import Source
+from hfzarr.store.source import Source, Usage
 
 __all__ = ["Add", "Outcome", "Teller", "Work", "run"]
 
@@ -59,7 +59,7 @@ class Work:
     fingerprint: str
     about: Mapping[str, str]
     prefix: str = ""
-    usage: tuple[int, int] | None = None
+    usage: Usage | None = None
 
 
 @dataclass(slots=True)
@@ -162,8 +162,7 @@ def _run(
     before = len(outcome.done)
     _rewrite(work, executor, outcome, tell)
     outcome.tasks = len(outcome.done) - before
-    _refuse_changed(work)
-    refuse_changed(work.jobs, list(outcome.done.values()))
+    _refuse_changed(work, outcome)
     outcome.checked = compare(work, executor, verify, tell)
     refuse_missing(work.jobs, work.sink, outcome.done.values())
     publish(work.documents, work.source, work.sink)
@@ -270,13 +269,15 @@ def _missing(work: Work, step: int, done: Mapping[str, Done]) -> Iterator[Bundle
         yield remaining(bundle, done, work.jobs) if done else bundle
 
 
-def _refuse_changed(work: Work) -> None:
-    """Raise where files of the source came or went while it was read."""
-    usage = None if work.usage is None else work.source.usage(work.prefix)
-    if usage is None or work.usage is None or usage == work.usage:
+def _refuse_changed(work: Work, outcome: Outcome) -> None:
+    """Raise where the source is not what it was when the run began to read it."""
+    now = None if work.usage is None else work.source.usage(work.prefix)
+    if now is not None and now == work.usage:
         return
-    raise ChangedSourceError(
-        f"the source {work.source.url!r} changed while it was read: it had {work.usage[0]:,} files "
-        f"of {work.usage[1]:,} bytes, and has {usage[0]:,} of {usage[1]:,}. What was written is no "
-        "store yet: delete it, or start anew with resume=False."
-    )
+    refuse_changed(work.jobs, list(outcome.done.values()))
+    if now is not None and work.usage is not None:
+        raise ChangedSourceError(
+            f"the source {work.source.url!r} changed while it was read: it had "
+            f"{work.usage.files:,} files of {work.usage.nbytes:,} bytes, and has {now.files:,} of "
+            f"{now.nbytes:,}. What was written is no store yet: begin anew with resume=False."
+        )

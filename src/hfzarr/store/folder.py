@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hfzarr.errors import ReadError
-from hfzarr.store.source import ByteRange, copy_into
+from hfzarr.store.source import ByteRange, Usage, copy_into
 
 __all__ = ["FolderSource"]
 
@@ -129,18 +129,19 @@ class FolderSource:
         """Return the names of the files in the folder ``prefix``."""
         return sorted(entry.name for entry in self._entries(prefix) if entry.is_file())
 
-    def usage(self, prefix: str) -> tuple[int, int]:
+    def usage(self, prefix: str) -> Usage:
         """Return how many files lie below the folder ``prefix``, and their bytes."""
-        files = size = 0
+        files = size = mark = 0
         seen: set[str] = set()
         waiting = [prefix]
         while waiting:
             for entry in self._entries(folder := waiting.pop()):
                 if entry.is_file():
-                    files, size = files + 1, size + entry.stat().st_size
+                    found = entry.stat()
+                    files, size, mark = files + 1, size + found.st_size, mark + found.st_mtime_ns
                 elif entry.is_dir() and _is_new(entry, seen):
                     waiting.append(f"{folder}/{entry.name}" if folder else entry.name)
-        return files, size
+        return Usage(files, size, mark)
 
     def _entries(self, prefix: str) -> list[os.DirEntry[str]]:
         try:

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
-__all__ = ["ByteRange", "Source", "copy_into"]
+__all__ = ["ByteRange", "Source", "Usage", "copy_into"]
 
 #: ``(start, stop)`` in bytes; ``(-n, None)`` means the last n; None means the whole object.
 ByteRange = tuple[int, int | None] | None
+
+
+class Usage(NamedTuple):
+    """What lies below a prefix.
+
+    Attributes
+    ----------
+    files
+        Number of objects.
+    nbytes
+        Their bytes.
+    mark
+        A number that is another when an object is replaced by one of the same size.
+    """
+
+    files: int
+    nbytes: int
+    mark: int
 
 
 @runtime_checkable
@@ -74,7 +92,7 @@ class Source(Protocol):
         A store that cannot be listed raises ``UnsupportedError``.
         """
 
-    def usage(self, prefix: str) -> tuple[int, int] | None:
+    def usage(self, prefix: str) -> Usage | None:
         """Return how many objects lie below ``prefix``, and their bytes.
 
         None where telling would take a request for each object.

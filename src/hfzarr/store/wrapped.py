@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hfzarr.errors import HfzarrError, ReadError, UnsupportedError
-from hfzarr.store.source import ByteRange, copy_into
+from hfzarr.store.source import ByteRange, Usage, copy_into
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest, Store
@@ -199,7 +199,7 @@ class ZarrSource:
     def _asking(self, key: str) -> Callable[[], Awaitable[bool]]:
         return lambda: self.store.exists(key)
 
-    def usage(self, prefix: str) -> tuple[int, int] | None:
+    def usage(self, prefix: str) -> Usage | None:
         """None: a store behind zarr-python's interface tells it by one object at a time."""
         return None
 

@@ -12,7 +12,7 @@ from typing import IO, Any
 from hfzarr.errors import ReadError, StoreNotFoundError
 from hfzarr.store.location import hide_secrets
 from hfzarr.store.remote import reaching
-from hfzarr.store.source import ByteRange, copy_into
+from hfzarr.store.source import ByteRange, Usage, copy_into
 
 __all__ = ["ZipSource"]
 
@@ -226,13 +226,13 @@ class ZipSource:
         keys = {name: f"{base}/{name}" if base else name for name in self.list_dir(base)}
         return [name for name, key in keys.items() if self._info(key) is not None]
 
-    def usage(self, prefix: str) -> tuple[int, int]:
+    def usage(self, prefix: str) -> Usage:
         """Return how many entries lie below ``prefix``, and their bytes, inflated."""
         known = self._open().NameToInfo
         base = prefix.strip("/")
         start = f"{self._prefix}{base}/" if base else self._prefix
         found = [one for name, one in known.items() if name.startswith(start) and not one.is_dir()]
-        return len(found), sum(one.file_size for one in found)
+        return Usage(len(found), sum(one.file_size for one in found), sum(one.CRC for one in found))
 
     def close(self) -> None:
         """Close the file; the next read opens it again."""
