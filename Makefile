@@ -61,6 +61,7 @@ lowest: $(LOWEST_VENV)/.test
 bench: $(VENV)/.test
 	$(BIN)/python ci/bench/open.py
 	$(BIN)/python ci/bench/patches.py --small
+	$(BIN)/python ci/bench/reshard.py --small --repeats 1
 
 clean:
 	rm -rf $(VENV) $(LOWEST_VENV) build dist hfzarr-demo .mypy_cache .ruff_cache .pytest_cache \
@@ -83,6 +84,8 @@ $(VENV)/.test: $(VENV)/$(STAMP) pyproject.toml
 	@$(BIN)/python $(INSTALL) -e ".[test]"
 	@$(BIN)/python $(INSTALL) -e ".[torch]" 2>/dev/null || \
 		echo "There is no torch for this Python: the tests that need it are skipped"
+	@$(BIN)/python $(INSTALL) -e ".[strangers]" 2>/dev/null || \
+		echo "There is no ome-zarr-models for this Python: the tests that need it are skipped"
 	@touch $(VENV)/.demo $@
 
 # On top of the test libraries, so that mypy sees the types of everything that is imported.
