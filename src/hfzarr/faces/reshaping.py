@@ -89,9 +89,10 @@ class Wishes:
                         f"{counts} axes. Name dimensions instead, as in {{'y': 512, 'x': 512}}."
                     )
             elif wish is not None and not isinstance(wish, str):
+                size = ", or a size such as '256 MiB'" if name == "shard" else ""
                 raise TargetError(
-                    f"{name} is a mapping from dimensions to pixels, or a sequence of pixels, not "
-                    f"{wish!r}" + (", or a size such as '256 MiB'" if name == "shard" else "")
+                    f"{name} is a mapping from dimensions to pixels, or a sequence of "
+                    f"pixels{size}, not {wish!r}"
                 )
             for length in _lengths(wish):
                 whole = isinstance(length, numbers.Integral) and not isinstance(length, bool)

@@ -127,6 +127,10 @@ def reshard(
     start = time.monotonic()
     if verify not in _VERIFY:
         raise TargetError(f"verify is one of {_VERIFY}, not {verify!r}")
+    if not isinstance(progress, bool) and not callable(progress):
+        raise TargetError(f"progress is True, False or a function, not {progress!r}")
+    if target is None:
+        raise TargetError("wanted a target to write to: a path, a URL or a zarr store, got None")
     executor = choose_executor(client)
     wishes = Wishes(inner_chunk=inner_chunk, shard=shard, codecs=codecs)
     work = prepare(

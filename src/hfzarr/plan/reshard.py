@@ -14,6 +14,8 @@ __all__ = ["Bundle", "ReshardPlan", "Resharded", "Span", "bundles", "in_units"]
 # A bundle of tasks is worth scheduling if it moves this much.
 _BUNDLE_BYTES = 16 * 2**20
 _MOST_IN_BUNDLE = 4096
+# Rows of a table that is still read.
+_SHOWN = 50
 _COLUMNS = (
     "array",
     "shape",
@@ -152,9 +154,10 @@ class ReshardPlan:
         return f"Reshard {self.source} to {self.target} (Zarr v3)"
 
     def _rows(self) -> list[list[str]]:
-        return [list(_COLUMNS), *[_row(one) for one in self.arrays]]
+        return [list(_COLUMNS), *[_row(one) for one in self.arrays[:_SHOWN]]]
 
     def _closing(self) -> list[str]:
+        more = len(self.arrays) - _SHOWN
         exactly = "" if self.found_files is not None else "up to "
         stored = "" if self.found_bytes is None else f" of {in_units(self.found_bytes)}"
         lines = [
@@ -163,6 +166,8 @@ class ReshardPlan:
             f"tasks: {self.tasks:,}, {self.width} at once in a process; "
             f"memory: up to {in_units(self.peak_bytes)} of {in_units(self.max_memory)}",
         ]
+        if more > 0:
+            lines.insert(0, f"and {_counted(more, 'array')} more, which .arrays holds")
         if self.scratch_bytes:
             lines.append(f"intermediate on disk: up to {in_units(self.scratch_bytes)}")
         if self.extra_files:
@@ -205,14 +210,18 @@ class Resharded:
         stored = self.plan.found_bytes
         size = "" if stored is None else f" ({in_units(stored)})"
         again = self.plan.tasks - self.tasks
-        resumed = f", {again:,} were done before" if again else ""
+        resumed = f", {again:,} done before" if again else ""
         return (
-            f"{self.plan.target}: {before:,} files{size} became {self.files:,} "
-            f"({in_units(self.bytes_stored)}) in {self.seconds:.1f} s; {self.tasks:,} tasks"
-            f"{resumed}; verified: {self.verified}"
+            f"{self.plan.target}: {_counted(before, 'file')}{size} became {self.files:,} "
+            f"({in_units(self.bytes_stored)}) in {self.seconds:.1f} s; "
+            f"{_counted(self.tasks, 'task')}{resumed}; verified: {self.verified}"
         )
 
     __repr__ = __str__
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def _row(one: ArrayPlan) -> list[str]:

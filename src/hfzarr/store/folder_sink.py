@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from hfzarr.errors import WriteError
+from hfzarr.store.direct import Stage, open_direct
 from hfzarr.store.folder import FolderSource
 from hfzarr.store.sink import WORK, Bytes, as_views, check_key, ended_error, write_error
 
@@ -49,11 +50,14 @@ class FolderSink:
         a machine that loses power may keep a name and lose its bytes; a killed process does not.
     run
         Name of the run that writes; see `session`.
+    direct
+        Whether large files go around the system's cache, where the file system knows how.
     """
 
     root: str
     sync: bool = True
     run: str = ""
+    direct: bool = True
 
     @property
     def url(self) -> str:
@@ -67,11 +71,11 @@ class FolderSink:
 
     def create(self, key: str) -> FolderFile:
         """Return a new file, which gets its name when it is whole."""
-        return FolderFile(self, check_key(key))
+        return FolderFile(self, check_key(key), direct=self.direct)
 
     def put(self, key: str, data: Bytes) -> None:
         """Write a file, whole or not at all."""
-        with self.create(key) as file:
+        with FolderFile(self, check_key(key), direct=False) as file:
             file.write(data)
 
     def append(self, key: str, data: Bytes) -> bool:
@@ -134,8 +138,10 @@ class FolderSink:
 class FolderFile:
     """A file that gets its name when it is whole."""
 
-    def __init__(self, sink: FolderSink, key: str) -> None:
+    def __init__(self, sink: FolderSink, key: str, *, direct: bool) -> None:
         self._sink = sink
+        self._direct = direct
+        self._stage: Stage | None = None
         self._key = key
         self._temporary = f"{sink.temporary}/{uuid.uuid4().hex}"
         self._file = -1
@@ -148,18 +154,26 @@ class FolderFile:
 
     def write(self, data: Bytes | Sequence[Bytes]) -> None:
         """Add bytes, or the bytes of many buffers, with few calls of the system."""
+        views = as_views(data)
         try:
-            self._size += _write_all(self._file, as_views(data))
+            if self._stage is None:
+                self._size += _write_all(self._file, views)
+            else:
+                self._size += self._stage.add(views)
         except OSError as error:
             raise self._failed(error) from error
 
     def __enter__(self) -> Self:
         # Only who begins a run makes its folder: one that is gone says that the run is over.
-        open_file = os.open if self._sink.run else _open_in
+        open_file = _open if self._sink.run else _open_in
         try:
-            self._file = open_file(self._temporary, _NEW)
+            if not self._direct:
+                self._file = open_file(self._temporary, _NEW)
+                return self
+            self._file, direct = open_direct(self._temporary, _NEW, open_file)
         except OSError as error:
             raise self._failed(error) from error
+        self._stage = Stage(self._file, _write_all) if direct else None
         return self
 
     def __exit__(
@@ -181,6 +195,8 @@ class FolderFile:
             raise
 
     def _keep(self) -> None:
+        if self._stage is not None:
+            self._stage.finish()
         if self._sink.sync:
             os.fsync(self._file)
         # Some file systems say only now that the disk is full.
@@ -195,6 +211,9 @@ class FolderFile:
             os.replace(self._temporary, path)
 
     def _close(self) -> None:
+        if self._stage is not None:
+            self._stage.close()
+            self._stage = None
         file, self._file = self._file, -1
         if file >= 0:
             os.close(file)
@@ -211,13 +230,17 @@ class FolderFile:
         return write_error(self._sink.root, self._key, error)
 
 
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o666)
+
+
 def _open_in(path: str, flags: int) -> int:
     """Open a file, and make its folder if that is missing."""
     try:
-        return os.open(path, flags, 0o666)
+        return _open(path, flags)
     except FileNotFoundError:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        return os.open(path, flags, 0o666)
+        return _open(path, flags)
 
 
 def _write_all(file: int, views: list[memoryview]) -> int:
