@@ -120,3 +120,25 @@ def test_nothing_is_left_of_a_failure(tmp_path):
     file.__exit__(WriteError, WriteError("no more"), None)
     assert not (tmp_path / "k").exists()
     assert not list((tmp_path / ".hfzarr-reshard" / "tmp" / "one").iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_has_memory_of_its_own(tmp_path):
+    """Memory that was given back is there in a forked process too, and must not be the same."""
+    sink = FolderSink(str(tmp_path))
+    with sink.create("before") as file:
+        file.write(b"x")
+    one, other = bytes([1]) * (STAGE - 1), bytes([2]) * (STAGE - 1)
+    with sink.create("parent") as file:
+        file.write(one)
+        child = os.fork()
+        if not child:
+            # As if it were given back: what a forked process has of it is taken again.
+            file._stage.close()
+            with sink.create("child") as theirs:
+                theirs.write(other)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+    assert (tmp_path / "parent").read_bytes() == one
+    assert (tmp_path / "child").read_bytes() == other

@@ -53,6 +53,11 @@ def open_direct(path: str, flags: int, open_file: Callable[[str, int], int]) -> 
     return open_file(path, flags), False
 
 
+def _aligned() -> mmap.mmap:
+    # Private, or a forked process would write into the same memory.
+    return mmap.mmap(-1, _STAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
 class Stage:
     """Collects bytes in memory that is aligned as such writes want it.
 
@@ -67,7 +72,7 @@ class Stage:
     def __init__(self, file: int, write_all: WriteAll) -> None:
         self._file = file
         self._write_all = write_all
-        self._memory = _spare.pop() if _spare else mmap.mmap(-1, _STAGE)
+        self._memory = _spare.pop() if _spare else _aligned()
         self._used = 0
         self._plain = False
 
