@@ -489,9 +489,6 @@ def masked_store(path: Path) -> None:
         "counted": (np.arange(4), None, {"_FillValue": 2}),
         "missing": (np.arange(4.0), None, {"missing_value": 3.0}),
     }
-    # xarray reads no complex `_FillValue` of v3 before 2025.9.
-    if Version(xr.__version__) >= Version("2026"):
-        more["c16"] = (np.array([0, 1 + 1j, 2, 3]), 1 + 1j, {})
     climate().to_zarr(path, zarr_format=2, mode="w", consolidated=False)
     for name, (values, fill, attrs) in more.items():
         attrs = {"_ARRAY_DIMENSIONS": ["lat"], **attrs}

@@ -205,7 +205,8 @@ class Hierarchy:
         self.load([child for children in candidates.values() for child in children])
         found = {path: [p for p in some if self._nodes.get(p)] for path, some in candidates.items()}
         for path, names in zip(missing, listed, strict=True):
-            if not found[path] and _NOT_NODES.isdisjoint(names):
+            known = self._nodes.get(path) is not None
+            if known and not found[path] and _NOT_NODES.isdisjoint(names):
                 raise self._no_listing(path)
         self._children.update(found)
 
