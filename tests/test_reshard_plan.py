@@ -589,7 +589,7 @@ def test_what_was_done_prints():
     assert str(done) == repr(done)
     assert "17 files (2.0 KiB) became 3 (999 B) in 1.2 s" in str(done)
     assert "done before" not in str(done)
-    assert f"{plan.tasks:,} were done before" in str(replace(done, tasks=0))
+    assert f"{plan.tasks:,} done before" in str(replace(done, tasks=0))
 
 
 @pytest.mark.parametrize(
