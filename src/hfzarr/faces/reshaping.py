@@ -47,22 +47,18 @@ class Wishes:
         ``"auto"``, a size, a shape, or None for no shards.
     codecs
         Codecs, or None for those of the source.
-    largest
-        Decoded bytes that an automatic shard may have at most; None for any.
     """
 
     inner_chunk: Lengths | None = None
     shard: Lengths | str | None = "auto"
     codecs: CodecsLike = None
-    largest: int | None = None
 
     @property
     def shard_bytes(self) -> int | None:
         """The size that shards come near to, or None where a shape was given."""
         if not isinstance(self.shard, str):
             return None
-        size = SHARD_BYTES if self.shard == "auto" else memory_bytes(self.shard, "shard")
-        return size if self.largest is None else min(size, self.largest)
+        return SHARD_BYTES if self.shard == "auto" else memory_bytes(self.shard, "shard")
 
     def check(self, arrays: Iterable[CarriedArray]) -> None:
         """Raise unless some array has the dimensions that are named.
@@ -166,7 +162,6 @@ def reshaped(
         sharded=sharded,
         packed=meta.shard is not None,
         keeps_bytes=same and legible,
-        keys_separator=separator,
         whole_units=fast_chain(target) is None,
         elements_alike=meta.dtype.kind not in "OT",
     )

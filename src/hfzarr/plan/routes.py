@@ -65,8 +65,6 @@ class ArraySpec:
         The same of the source's files.
     keeps_bytes
         Whether encoded chunks can be taken over as they are.
-    keys_separator
-        What the keys of the target's files are put together with.
     whole_units
         Whether a file can only be made as a whole, as another library makes it.
     elements_alike
@@ -83,7 +81,6 @@ class ArraySpec:
     unit: Shape
     sharded: bool
     keeps_bytes: bool
-    keys_separator: str = "/"
     packed: bool = False
     whole_units: bool = False
     elements_alike: bool = True
