@@ -10,12 +10,15 @@ import time
 import tracemalloc
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+import hfzarr
 from hfzarr.plan.boxes import (
     Boxes,
     amplification,
@@ -34,7 +37,7 @@ from hfzarr.plan.routes import (
 )
 from hfzarr.plan.shards import FileLimits, auto_shard, chunk_counts, covering, files_in
 from hfzarr.plan.stages import choose_stages
-from hfzarr.run.execute import graph_of
+from hfzarr.run.execute import choose_executor, graph_of, narrowed
 from reshard_strategies import grids, specs
 
 some = settings(deadline=None, max_examples=150)
@@ -605,3 +608,30 @@ def test_what_was_done_prints():
 )
 def test_bytes_in_words(nbytes, text):
     assert in_units(nbytes) == text
+
+
+class OneLargeWorker:
+    """As much of a client as planning asks."""
+
+    get = None
+
+    def scheduler_info(self, n_workers: int = 5) -> dict[str, Any]:
+        return {"workers": {"a": {"nthreads": 32}}}
+
+
+def test_a_worker_shares_its_memory_among_all_its_threads(tmp_path):
+    """It runs a task on each of them, so planning for fewer would exceed the bound."""
+    store = str(tmp_path / "a")
+    zarr.create_array(store, shape=(4000, 4000), chunks=(500, 500), dtype="u1")
+    memory = 32 * 2**20
+    plan = hfzarr.plan_reshard(
+        store, inner_chunk=(300, 300), max_memory=memory, client=OneLargeWorker()
+    )
+    assert plan.width == 32
+    assert plan.peak_bytes <= memory
+
+
+@pytest.mark.parametrize("client", [None, "dask"])
+def test_fewer_tasks_at_once(client):
+    assert narrowed(choose_executor(client, 4), 2).width == 2
+    assert narrowed(choose_executor(client, 4), 8).width == 4

@@ -130,7 +130,8 @@ def reshaped(
     meta = array.meta
     chunk, file = _source_chunks(array, source)
     inner = _inner(array, chunk, wishes.inner_chunk)
-    codecs, same = _codecs(array, types, wishes.codecs, same_chunks=inner == chunk)
+    legible = meta.shard is None or shard_index(meta) is not None
+    codecs, same = _codecs(array, types, wishes.codecs, same_chunks=legible and inner == chunk)
     itemsize = _OBJECT_BYTES if meta.dtype.kind in "OT" else max(meta.dtype.itemsize, 1)
     separator = meta.chunk_key.separator
     unit = _unit(array, inner, itemsize, wishes.shard, shard_bytes, separator)
@@ -149,7 +150,6 @@ def reshaped(
     from hfzarr.store.bridge import resolve_types
 
     target = parse_array(path, doc, doc["attributes"], resolve=resolve_types)
-    legible = meta.shard is None or shard_index(meta) is not None
     spec = ArraySpec(
         path=path,
         shape=meta.shape,

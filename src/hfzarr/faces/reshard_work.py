@@ -73,7 +73,10 @@ def prepare(
     if target is not None:
         sink = connect_sink(locate(target, target_options))
         _refuse_same(opening, sink)
-    width = max(1, min(executor.width, memory // _LEAST_TASK))
+    width = executor.width
+    if executor.in_process:
+        # A worker of a cluster runs as many tasks as it has threads, whatever is planned here.
+        width = max(1, min(width, memory // _LEAST_TASK))
     with naming(opening.source.url):
         inventory = take_inventory(opening)
         wishes.check(inventory.arrays.values())

@@ -9,13 +9,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from hfzarr.errors import TargetError, WriteError
 from hfzarr.run.pool import workers
 
-__all__ = ["Executor", "choose_executor", "graph_of"]
+__all__ = ["Executor", "choose_executor", "graph_of", "narrowed"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -229,6 +229,13 @@ class _Held:
 
 def _call(function: _Held, item: _Held) -> Any:
     return function.value(item.value)
+
+
+def narrowed(executor: Executor, width: int) -> Executor:
+    """Return an executor with no more than some calls at once, where that is ours to say."""
+    if isinstance(executor, (Threads, DaskThreads)) and width < executor.width:
+        return replace(executor, width=width)
+    return executor
 
 
 def choose_executor(client: Any, width: int | None = None) -> Executor:

@@ -12,7 +12,7 @@ from hfzarr.errors import ChangedSourceError, TargetError
 from hfzarr.plan.reshard import Bundle, ReshardPlan, bundles
 from hfzarr.plan.routes import routed, with_route
 from hfzarr.run.array_job import ArrayJob
-from hfzarr.run.execute import Executor
+from hfzarr.run.execute import Executor, narrowed
 from hfzarr.run.journal import WORK, Done, Journal
 from hfzarr.run.publish import Documents, publish, root_document
 from hfzarr.run.rewrite import Rewrite, remaining
@@ -157,7 +157,8 @@ def _run(
     work: Work, executor: Executor, *, resume: bool, verify: Mode | None, tell: Teller
 ) -> Outcome:
     found = _begin(work, resume=resume)
-    work = _as_begun(_in_session(work))
+    work = _as_begun(_in_session(work), executor)
+    executor = narrowed(executor, work.plan.width)
     outcome = Outcome(work=work, done=sound(work.jobs, work.sink, found))
     before = len(outcome.done)
     _rewrite(work, executor, outcome, tell)
@@ -213,7 +214,7 @@ def _begin(work: Work, *, resume: bool) -> dict[str, Done]:
     return journal.begin(work.fingerprint, resume=resume, about=work.about)
 
 
-def _as_begun(work: Work) -> Work:
+def _as_begun(work: Work, executor: Executor) -> Work:
     """Return the work with its arrays cut into tasks as by the run that began it.
 
     Tasks are known by number, and another bound of memory or another machine cuts otherwise.
@@ -229,14 +230,14 @@ def _as_begun(work: Work) -> Work:
         for job, route in zip(work.jobs, json.loads(stored), strict=True)
     ]
     plan = replace(work.plan, arrays=tuple(plans))
-    if plan.peak_bytes > max(plan.max_memory, work.plan.peak_bytes):
+    if executor.in_process and plan.peak_bytes > max(plan.max_memory, work.plan.peak_bytes):
         narrower = max(1, plan.max_memory // max(one.peak_bytes for one in plans))
         plan = replace(plan, width=min(plan.width, narrower))
     if plan.peak_bytes > max(plan.max_memory, work.plan.peak_bytes):
         raise TargetError(
             f"the run in {work.sink.url!r} was begun with tasks that need {plan.peak_bytes:,} "
-            f"bytes each, and max_memory is {plan.max_memory:,}. Give as much, or begin anew with "
-            "resume=False."
+            f"bytes, {plan.width} at once, and max_memory is {plan.max_memory:,}. Give as much, "
+            "or begin anew with resume=False."
         )
     jobs = tuple(replace(job, plan=one) for job, one in zip(work.jobs, plans, strict=True))
     return replace(work, plan=plan, jobs=jobs)
