@@ -6,10 +6,14 @@ PYTHON ?= python3
 VENV ?= .venv
 LOWEST_VENV ?= .venv-lowest
 PYTEST_ARGS ?=
+# How many processes share the tests; each takes up to 2 GB. 0: the tests run in pytest itself.
+WORKERS ?= 2
 
 # `-q -q`: pip says nothing but errors.
 INSTALL = -m pip install -q -q --disable-pip-version-check
 BIN = $(VENV)/bin
+# Each process gets a half, in order, so that few fixtures are made twice; who is done takes over.
+PYTEST = -m pytest -n $(WORKERS) --dist worksteal
 # The stamp holds the interpreter's name, so that another PYTHON makes the environment anew;
 # the stamps of what is installed lie beside it and vanish with it.
 STAMP = .made-with-$(subst /,_,$(PYTHON))
@@ -39,7 +43,7 @@ demo: $(VENV)/.demo
 	@$(BIN)/hfzarr demo
 
 test: $(VENV)/.test
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python $(PYTEST) $(PYTEST_ARGS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check
@@ -56,7 +60,7 @@ docs-check: $(VENV)/.test
 	@$(BIN)/python -m pytest tests/test_docs.py
 
 lowest: $(LOWEST_VENV)/.test
-	@$(LOWEST_VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	@$(LOWEST_VENV)/bin/python $(PYTEST) $(PYTEST_ARGS)
 
 bench: $(VENV)/.test
 	$(BIN)/python ci/bench/open.py

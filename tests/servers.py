@@ -14,6 +14,8 @@ from typing import Any
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    # Clients connect many times at once; one that is turned away tries again after a second.
+    request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing: a client that hangs up before it has all is none of our business."""
@@ -23,6 +25,8 @@ class _Quiet(SimpleHTTPRequestHandler):
     """Serves files, and notes in ``server.asked`` what was asked for."""
 
     protocol_version = "HTTP/1.1"
+    # Headers and content are sent one after the other: the latter would wait 40 ms for an answer.
+    disable_nagle_algorithm = True
 
     def log_message(self, *args: Any) -> None:
         pass

@@ -46,7 +46,9 @@ FLAGS = [
     {"mask_and_scale": {"air": False}},
     {"decode_times": False},
     {"decode_times": {"time": False}},
-    {"decode_times": xr.coders.CFDatetimeCoder(time_unit="s")},
+    pytest.param(
+        {"decode_times": xr.coders.CFDatetimeCoder(time_unit="s")}, id="decode_times in seconds"
+    ),
     {"decode_timedelta": True},
     {"decode_timedelta": False},
     {"concat_characters": False},

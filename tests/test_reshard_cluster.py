@@ -71,8 +71,14 @@ class HereOnly(WrapperStore):
 
 @contextlib.contextmanager
 def cluster(workers: int = 2, **options: Any) -> Iterator[Any]:
+    settings = {
+        "distributed.comm.timeouts.connect": "30s",
+        # After this the cluster looks once more for a worker that was killed. It would take for
+        # lost the one that started since, where a second test kills that one meanwhile.
+        "distributed.deploy.lost-worker-timeout": "1h",
+    }
     with (
-        dask.config.set({"distributed.comm.timeouts.connect": "30s", **options.pop("config", {})}),
+        dask.config.set(settings | options.pop("config", {})),
         distributed.LocalCluster(
             processes=True,
             n_workers=workers,

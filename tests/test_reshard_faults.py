@@ -541,7 +541,7 @@ def test_other_wishes_are_refused_until_it_begins_anew(tmp_path, out, route, oth
         {"client": None},
         {"verify": "full"},
         {"verify": False},
-        {"progress": lambda progress: None},
+        pytest.param({"progress": lambda progress: None}, id="progress is a function"),
         {"resume": True, "max_memory": 10**6, "client": "dask"},
     ],
     ids=str,

@@ -26,17 +26,29 @@ from hfzarr.errors import (
     VerificationError,
     WriteError,
 )
+from hfzarr.faces import registration
 from hfzarr.faces.accessor import DatasetAccessor
 from hfzarr.faces.tree_accessor import TreeAccessor
 from hfzarr.model.report import Diagnosis, Finding
 
 if TYPE_CHECKING:
     from hfzarr.faces.batches import Batches
+    from hfzarr.faces.collate import ZarrCollator
+    from hfzarr.faces.feature import Zarr
+    from hfzarr.faces.loading import load_dataset, load_from_disk, load_zarr_dataset, restore
     from hfzarr.faces.progress import Progress
     from hfzarr.faces.reshard import plan_reshard, reshard
     from hfzarr.faces.stitch import stitch
+    from hfzarr.faces.table import load_table
     from hfzarr.plan.cost import Cost
     from hfzarr.plan.reshard import Resharded, ReshardPlan
+    from hfzarr.rows.handle import ZarrHandle
+    from hfzarr.rows.info import StoreInfo
+    from hfzarr.rows.kinds import OmeZarr, ZarrArray, ZarrGroup
+    from hfzarr.rows.manifest import Manifest
+    from hfzarr.rows.opening import open_manifest
+    from hfzarr.rows.scan import scan
+    from hfzarr.rows.selection import ZarrSelection
 
 __all__ = [
     "AmbiguousTargetError",
@@ -48,13 +60,16 @@ __all__ = [
     "Finding",
     "HfzarrError",
     "InvalidMetadataError",
+    "Manifest",
     "MissingDependencyError",
     "NodeNotFoundError",
+    "OmeZarr",
     "Progress",
     "ReadError",
     "RepairWarning",
     "ReshardPlan",
     "Resharded",
+    "StoreInfo",
     "StoreNotFoundError",
     "TargetError",
     "TreeAccessor",
@@ -62,9 +77,22 @@ __all__ = [
     "UnsupportedError",
     "VerificationError",
     "WriteError",
+    "Zarr",
+    "ZarrArray",
+    "ZarrCollator",
+    "ZarrGroup",
+    "ZarrHandle",
+    "ZarrSelection",
     "__version__",
+    "load_dataset",
+    "load_from_disk",
+    "load_table",
+    "load_zarr_dataset",
+    "open_manifest",
     "plan_reshard",
     "reshard",
+    "restore",
+    "scan",
     "stitch",
 ]
 
@@ -74,13 +102,31 @@ __version__ = "0.1.0.dev0"
 _HOMES = {
     "Batches": "hfzarr.faces.batches",
     "Cost": "hfzarr.plan.cost",
+    "Manifest": "hfzarr.rows.manifest",
+    "OmeZarr": "hfzarr.rows.kinds",
     "Progress": "hfzarr.faces.progress",
     "ReshardPlan": "hfzarr.plan.reshard",
     "Resharded": "hfzarr.plan.reshard",
+    "StoreInfo": "hfzarr.rows.info",
+    "Zarr": "hfzarr.faces.feature",
+    "ZarrArray": "hfzarr.rows.kinds",
+    "ZarrCollator": "hfzarr.faces.collate",
+    "ZarrGroup": "hfzarr.rows.kinds",
+    "ZarrHandle": "hfzarr.rows.handle",
+    "ZarrSelection": "hfzarr.rows.selection",
+    "load_dataset": "hfzarr.faces.loading",
+    "load_from_disk": "hfzarr.faces.loading",
+    "load_table": "hfzarr.faces.table",
+    "load_zarr_dataset": "hfzarr.faces.loading",
+    "open_manifest": "hfzarr.rows.opening",
     "plan_reshard": "hfzarr.faces.reshard",
     "reshard": "hfzarr.faces.reshard",
+    "restore": "hfzarr.faces.loading",
+    "scan": "hfzarr.rows.scan",
     "stitch": "hfzarr.faces.stitch",
 }
+
+registration.announce()
 
 
 def __getattr__(name: str) -> Any:

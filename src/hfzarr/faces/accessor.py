@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import xarray as xr
 
-from hfzarr.errors import TargetError
+from hfzarr.faces.diagnosis import DIAGNOSIS_KEY, diagnosis_of
 from hfzarr.model.report import Diagnosis
 
 if TYPE_CHECKING:
     from xarray import Dataset
 
     from hfzarr.faces.batches import Batches, Kind
+    from hfzarr.faces.excerpt import Projection
+    from hfzarr.faces.picture import Picture
     from hfzarr.faces.windowing import Lengths, Units
     from hfzarr.plan.cost import Cost
     from hfzarr.plan.reshard import Resharded
     from hfzarr.plan.windows import Edge
 
-__all__ = ["BATCHES_MEMORY", "MAX_MEMORY", "DatasetAccessor", "diagnosis_of"]
+__all__ = ["BATCHES_MEMORY", "DIAGNOSIS_KEY", "MAX_MEMORY", "DatasetAccessor", "diagnosis_of"]
 
-#: Where the diagnosis is kept: it travels with the object and is never written to a file.
-DIAGNOSIS_KEY = "hfzarr_diagnosis"
 #: What patches may hold in memory unless they are told otherwise.
 MAX_MEMORY = "256 MiB"
 #: The same for batches, which shuffle within what they hold.
@@ -42,8 +42,7 @@ class DatasetAccessor:
         Raises
         ------
         TargetError
-            The Dataset was not opened with ``engine="hfzarr"``, or was computed from one that
-            was.
+            It was not opened with ``engine="hfzarr"``, or was computed from one that was.
 
         Examples
         --------
@@ -361,6 +360,43 @@ class DatasetAccessor:
 
         return explain(type(self), self._dataset, size, options)
 
+    def thumbnail(
+        self,
+        size: int | None = 256,
+        *,
+        level: int | str | None = None,
+        project: Projection = "max",
+        max_bytes: int | str = "64 MiB",
+    ) -> Picture:
+        """Return a picture of the image, from the coarsest level that serves.
+
+        Parameters
+        ----------
+        size, level, project, max_bytes
+            As for `hfzarr.faces.thumbnail.thumbnail`, which says what is shown: pixels of the
+            longer side, or None for a pixel each; name or number of a level; ``"max"``,
+            ``"mean"`` or middle ``"slice"`` of ``z``; decoded bytes that may be read.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``uint8``, shape ``(height, width, 3)``.
+
+        Raises
+        ------
+        TargetError
+            There are no two dimensions to show, or one chunk takes more than `max_bytes`.
+
+        Examples
+        --------
+        >>> import xarray as xr
+        >>> xr.Dataset({"mask": (("y", "x"), [[True]])}).hfzarr.thumbnail().tolist()
+        [[[255, 255, 255]]]
+        """
+        from hfzarr.faces.thumbnail import thumbnail
+
+        return thumbnail(self._dataset, size, level=level, project=project, max_bytes=max_bytes)
+
     def reshard(self, target: Any, **options: Any) -> Resharded:
         """Write the store that the Dataset was opened from anew, with many chunks in each file.
 
@@ -409,38 +445,6 @@ class DatasetAccessor:
         TargetError
             ``by`` is neither.
         """
-        if by not in ("inner", "shard"):
-            raise TargetError(f"chunk by 'inner' or 'shard', not {by!r}")
-        dataset = self._dataset
-        chunked = {
-            name: variable.chunk(_chunks(variable, by))
-            for name, variable in dataset.variables.items()
-            if name not in dataset.xindexes and _chunks(variable, by)
-        }
-        return dataset._replace({**dataset._variables, **chunked})
+        from hfzarr.faces.chunking import chunk_by
 
-
-def _chunks(variable: xr.Variable, by: str) -> dict[Hashable, int]:
-    """Return the chunk lengths by dim; where dims were added or dropped, what is still known."""
-    preferred: dict[Hashable, int] = dict(variable.encoding.get("preferred_chunks", {}))
-    shard = variable.encoding.get("shards")
-    if by == "shard" and shard is not None and len(shard) == len(preferred):
-        preferred = dict(zip(preferred, shard, strict=True))
-    return {dim: n for dim, n in preferred.items() if dim in variable.dims}
-
-
-def diagnosis_of(encoding: Any) -> Diagnosis:
-    """Return the diagnosis that travels with a Dataset or a tree.
-
-    Raises
-    ------
-    TargetError
-        There is none.
-    """
-    found = encoding.get(DIAGNOSIS_KEY)
-    if isinstance(found, Diagnosis):
-        return found
-    raise TargetError(
-        "there is no diagnosis here: open the store with engine='hfzarr' and diagnose the result "
-        "before computing with it"
-    )
+        return chunk_by(self._dataset, by)

@@ -54,6 +54,10 @@ class HfzarrBackend(BackendEntrypoint):
         "zarr_format",
         "use_zarr_fill_value_as_mask",
         "on_invalid",
+        "column",
+        "split",
+        "pad",
+        "trusted",
         "mode",
         "store",
         "engine",
@@ -86,6 +90,10 @@ class HfzarrBackend(BackendEntrypoint):
         zarr_format: int | None = None,
         use_zarr_fill_value_as_mask: bool | None = None,
         on_invalid: OnInvalid = "repair",
+        column: str | None = None,
+        split: str | None = None,
+        pad: bool = False,
+        trusted: bool = False,
         mode: str = "r",
         store: Any = None,
         engine: Any = None,
@@ -97,7 +105,9 @@ class HfzarrBackend(BackendEntrypoint):
         ----------
         filename_or_obj
             A path, an fsspec URL, a zip (``.zarr.zip``, ``.ozx``), a zarr store, group or array,
-            or a mapping with a ``"path"``.
+            a mapping with a ``"path"`` or a handle; or a manifest, a table of stores
+            (a parquet, CSV or JSONL file, a pyarrow Table, …), whose rows are stacked along
+            ``row`` with its other columns as coordinates.
         mask_and_scale, decode_times, concat_characters, use_cftime, decode_timedelta
             The CF decoders, as for every engine of xarray. They do not touch OME-Zarr pixels.
         decode_coords
@@ -121,6 +131,11 @@ class HfzarrBackend(BackendEntrypoint):
         on_invalid
             Malformed metadata is repaired with one warning (``"repair"``), repaired with a
             warning for each rule (``"warn"``), or refused (``"raise"``).
+        column, split, trusted
+            For a manifest, as for `hfzarr.open_manifest`.
+        pad
+            Whether rows of a manifest may differ in shape, and shorter ones are filled up with
+            NaN, or 0 where the data type has none.
         mode, store, engine, cache_members
             Accepted for code written for xarray's own engine; the store is only read.
 
@@ -139,13 +154,17 @@ class HfzarrBackend(BackendEntrypoint):
         >>> dict(xr.open_dataset(memory, engine="hfzarr", group="height").sizes)
         {'y': 2, 'x': 3}
         """
-        from hfzarr.faces import read
+        from hfzarr.faces import manifests, read
 
-        return read.dataset(
+        target, options, place = (
             _target(filename_or_obj, store),
             _options(locals()),
-            **_place(locals()),
+            _place(locals()),
         )
+        if manifests.names_a_table(target):
+            return manifests.dataset(target, options, place, **_table(locals()), pad=pad)
+        manifests.refuse_options(locals())
+        return read.dataset(target, options, **place)
 
     def open_datatree(
         self,
@@ -166,21 +185,20 @@ class HfzarrBackend(BackendEntrypoint):
         zarr_format: int | None = None,
         use_zarr_fill_value_as_mask: bool | None = None,
         on_invalid: OnInvalid = "repair",
+        column: str | None = None,
+        split: str | None = None,
+        pad: bool = False,
+        trusted: bool = False,
         mode: str = "r",
     ) -> DataTree:
         """Open a node of a store, and all below it, as a DataTree.
 
-        Parameters are those of `open_dataset`; ``level`` and ``image`` narrow the tree down.
+        Parameters are those of `open_dataset`; ``level`` and ``image`` narrow the tree down. Of a
+        manifest, each row is a child, with its columns in ``attrs["row"]``.
         """
         from xarray.backends.common import datatree_from_dict_with_io_cleanup
 
-        from hfzarr.faces import read
-
-        groups = read.groups(
-            filename_or_obj,
-            _options(locals()),
-            **_place(locals()),
-        )
+        groups = _groups(filename_or_obj, locals())
         try:
             return datatree_from_dict_with_io_cleanup(groups)
         except ValueError as error:
@@ -209,19 +227,17 @@ class HfzarrBackend(BackendEntrypoint):
         zarr_format: int | None = None,
         use_zarr_fill_value_as_mask: bool | None = None,
         on_invalid: OnInvalid = "repair",
+        column: str | None = None,
+        split: str | None = None,
+        pad: bool = False,
+        trusted: bool = False,
         mode: str = "r",
     ) -> dict[str, Dataset]:
         """Open a node of a store, and all below it, as ``{path: Dataset}``.
 
         Parameters are those of `open_dataset`; ``level`` and ``image`` narrow the groups down.
         """
-        from hfzarr.faces import read
-
-        return read.groups(
-            filename_or_obj,
-            _options(locals()),
-            **_place(locals()),
-        )
+        return _groups(filename_or_obj, locals())
 
 
 def _target(filename_or_obj: Any, store: Any) -> Any:
@@ -235,6 +251,20 @@ def _target(filename_or_obj: Any, store: Any) -> Any:
             "as the first argument"
         )
     return group
+
+
+def _groups(target: Any, given: Mapping[str, Any]) -> dict[str, Dataset]:
+    from hfzarr.faces import manifests, read
+
+    options, place = _options(given), _place(given)
+    if manifests.names_a_table(target):
+        return manifests.groups(target, options, place, **_table(given))
+    manifests.refuse_options(given)
+    return read.groups(target, options, **place)
+
+
+def _table(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: given[name] for name in ("column", "split", "trusted")}
 
 
 def _options(given: Mapping[str, Any]) -> Options:

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from hfzarr.errors import (
-    HfzarrError,
-    NodeNotFoundError,
-    RepairWarning,
-    StoreNotFoundError,
-    TargetError,
-)
+from hfzarr.errors import RepairWarning, TargetError
 from hfzarr.model.report import Diagnosis, OnInvalid, Report
-from hfzarr.store.connect import connect
+from hfzarr.store.finding import find_node
 from hfzarr.store.hierarchy import Hierarchy, NodeDoc
-from hfzarr.store.location import Location, join_path, locate
+from hfzarr.store.location import Location, locate
 from hfzarr.store.source import Source
-from hfzarr.store.zipped import ZipSource
 
 __all__ = ["Opening", "Options", "open_store"]
 
@@ -123,78 +115,21 @@ def open_store(
     if zarr_format not in (None, 2, 3):
         raise TargetError(f"zarr_format is 2, 3 or None, not {zarr_format!r}")
     location = locate(target, storage_options)
-    source = connect(location)
     report = Report(strict=on_invalid == "raise")
-    with naming(source.url):
-        if isinstance(source, ZipSource) and source.prefix:
-            report.must(
-                "",
-                "RFC-9, and Zarr's zip store: the metadata of the root lies at the root of the zip",
-                f"the store lies in the folder {source.prefix!r} of the zip",
-                "that folder is taken as the root",
-            )
-        held = getattr(location.held, "supports_consolidated_metadata", True)
-        hierarchy = Hierarchy(
-            source,
-            consolidated=consolidated if held else False,
-            zarr_format=_format(zarr_format),
-        )
-        path = join_path(location.path, group or "")
-        node = hierarchy.open(path)
-    if node is None:
-        raise _not_found(hierarchy, location, path)
+    found = find_node(
+        location,
+        group or "",
+        report=report,
+        consolidated=consolidated,
+        zarr_format=3 if zarr_format == 3 else 2 if zarr_format == 2 else None,
+    )
     return Opening(
-        location=location, hierarchy=hierarchy, node=node, options=options, report=report
+        location=location,
+        hierarchy=found.hierarchy,
+        node=found.node,
+        options=options,
+        report=report,
     )
-
-
-def _format(zarr_format: int | None) -> Literal[2, 3] | None:
-    return 3 if zarr_format == 3 else 2 if zarr_format == 2 else None
-
-
-def _not_found(hierarchy: Hierarchy, location: Location, path: str) -> HfzarrError:
-    url = hierarchy.source.url
-    with contextlib.suppress(HfzarrError):
-        if path and hierarchy.node("") is not None:
-            parent = path.rpartition("/")[0]
-            near = [child.rpartition("/")[2] for child in hierarchy.children(parent)]
-            return NodeNotFoundError(
-                f"store {url!r} has no group or array {path!r}; below {parent or '/'!r} it has "
-                f"{near[:20]}. Give one of them as group=."
-            )
-    if hierarchy.refused:
-        return StoreNotFoundError(
-            f"there is no Zarr store at {url!r} that may be read: access to "
-            f"{hierarchy.refused[:3]} was refused. Log in, or give what the server wants to know "
-            "in storage_options=, such as {'anon': True} for a public bucket."
-        )
-    hint = "Check the path, and that it names the store itself rather than a folder around it."
-    with contextlib.suppress(HfzarrError):
-        names = hierarchy.source.list_dir("")
-        stores = [name for name in names if ".zarr" in name or name.endswith((".ozx", ".zip"))]
-        if stores:
-            hint = f"It is a folder with stores in it: {stores[:10]}. Open one of them."
-        elif isinstance(hierarchy.source, ZipSource) and hierarchy.source.store_folders():
-            folders = hierarchy.source.store_folders()
-            hint = f"The zip has stores in the folders {folders[:10]}. Name one with group=."
-        elif "manifest.ocdbt" in names:
-            hint = "It is an OCDBT database, which only tensorstore reads; export it to Zarr."
-    at = f"{url}/{path}" if path else url
-    return StoreNotFoundError(
-        f"there is no Zarr store at {at!r}: no zarr.json, .zgroup or .zarray there. {hint}"
-    )
-
-
-@contextlib.contextmanager
-def naming(url: str) -> Iterator[None]:
-    """Put the store's name into errors that do not name it yet."""
-    try:
-        yield
-    except HfzarrError as error:
-        message = str(error)
-        if url in message:
-            raise
-        raise type(error)(f"store {url!r}: {message}") from error
 
 
 def refuse(opening: Opening, *names: str) -> None:

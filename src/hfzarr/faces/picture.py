@@ -6,8 +6,9 @@ so that a picture is also a check of what was opened. Pillow is loaded on first 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from math import floor, isfinite, log10
 from pathlib import Path
 from types import ModuleType
@@ -28,9 +29,11 @@ __all__ = [
     "outline",
     "physical_size",
     "pixel_size",
+    "png_bytes",
     "project",
     "resize",
     "save_png",
+    "strength",
     "unit",
 ]
 
@@ -111,7 +114,7 @@ def composite(
     dark = np.ones((*values.shape[1:], 3), np.float32)
     for channel, look in zip(values, looks, strict=True):
         # Screened light gets brighter where channels meet, and never clips to a flat white.
-        dark *= 1 - _strength(channel, look.window)[..., np.newaxis] * np.asarray(
+        dark *= 1 - strength(channel, look.window)[..., np.newaxis] * np.asarray(
             look.color, np.float32
         )
     return np.asarray(np.rint(255 * (1 - dark)), np.uint8)
@@ -188,7 +191,7 @@ def outline(labels: xr.DataArray | npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return edge
 
 
-def pixel_size(image: xr.DataArray, dim: str) -> float:
+def pixel_size(image: xr.DataArray, dim: Hashable) -> float:
     """Return the step of the coordinate ``dim``; 1 where there is none to tell from.
 
     Examples
@@ -198,12 +201,14 @@ def pixel_size(image: xr.DataArray, dim: str) -> float:
     """
     if dim not in image.coords or image.sizes.get(dim, 0) < 2:
         return 1.0
+    if image[dim].dims != (dim,) or image[dim].dtype.kind not in "iuf":
+        return 1.0
     first, last = image[dim].values[[0, -1]]
     step = abs(float(last) - float(first)) / (image.sizes[dim] - 1)
     return step if step > 0 and isfinite(step) else 1.0
 
 
-def physical_size(image: xr.DataArray, plane: tuple[str, str]) -> tuple[float, float]:
+def physical_size(image: xr.DataArray, plane: tuple[Hashable, Hashable]) -> tuple[float, float]:
     """Return height and width of a plane, outer edge to outer edge of its pixels."""
     height, width = (image.sizes[dim] * pixel_size(image, dim) for dim in plane)
     return height, width
@@ -243,7 +248,26 @@ def save_png(picture: Picture, path: str | Path) -> None:
     MissingDependencyError
         If Pillow is not installed.
     """
-    pillow("Image").fromarray(np.ascontiguousarray(picture)).save(path, format="PNG")
+    Path(path).write_bytes(png_bytes(picture))
+
+
+def png_bytes(picture: Picture) -> bytes:
+    """Return a picture as the bytes of a PNG file.
+
+    Raises
+    ------
+    MissingDependencyError
+        If Pillow is not installed.
+
+    Examples
+    --------
+    >>> png_bytes(np.zeros((2, 3, 3), np.uint8))[1:4]
+    b'PNG'
+    """
+    file = BytesIO()
+    image = pillow("Image").fromarray(np.ascontiguousarray(picture))
+    image.save(file, format="PNG", optimize=True)
+    return file.getvalue()
 
 
 def pillow(module: str) -> ModuleType:
@@ -258,17 +282,20 @@ def pillow(module: str) -> ModuleType:
         ) from error
 
 
-def _strength(
+def strength(
     values: npt.NDArray[Any], window: tuple[float, float] | None
 ) -> npt.NDArray[np.float32]:
     """Return how bright each value is shown, from 0 to 1; what is not a number is dark."""
-    shown = np.nan_to_num(values.astype(np.float32), nan=-np.inf, posinf=np.inf, neginf=-np.inf)
-    if window is None:
-        finite = shown[np.isfinite(shown)]
-        window = tuple(np.percentile(finite, PERCENTILES)) if finite.size else (0.0, 1.0)
-    start, end = window
-    span = end - start if end > start else 1.0
-    return np.asarray(np.clip((shown - np.float32(start)) / np.float32(span), 0, 1), np.float32)
+    kind = np.float64 if values.dtype.itemsize > 4 else np.float32
+    with np.errstate(over="ignore", invalid="ignore"):
+        shown = np.nan_to_num(values.astype(kind), nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+        if window is None:
+            finite = shown[np.isfinite(shown)]
+            window = tuple(np.percentile(finite, PERCENTILES)) if finite.size else (0.0, 1.0)
+        start, end = window
+        span = end - start if end > start else 1.0
+        part = np.clip((shown - kind(start)) / kind(span), 0, 1)
+        return np.asarray(np.nan_to_num(part), np.float32)
 
 
 def _one_each(values: Any, count: int) -> Sequence[Any]:
@@ -296,4 +323,4 @@ def _window(window: Any) -> tuple[float, float] | None:
         start, end = float(window["start"]), float(window["end"])
     except (KeyError, TypeError, ValueError):
         return None
-    return (start, end) if end > start else None
+    return (start, end) if end > start and isfinite(end - start) else None

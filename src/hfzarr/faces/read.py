@@ -25,7 +25,6 @@ from hfzarr.faces.opening import (
     Opening,
     Options,
     announce,
-    naming,
     open_store,
     refuse,
     warn_unconsolidated,
@@ -36,6 +35,7 @@ from hfzarr.faces.tree import walk
 from hfzarr.model.array import ArrayMeta
 from hfzarr.model.geo import multiscales
 from hfzarr.model.ome.version import OmeAttrs, ome_section
+from hfzarr.store.finding import naming
 from hfzarr.store.hierarchy import NodeDoc
 from hfzarr.store.location import join_path
 from hfzarr.store.node import (

@@ -11,7 +11,7 @@ from typing import Any
 
 from hfzarr.errors import TargetError, UnsupportedError
 from hfzarr.faces.inventory import Inventory, take_inventory
-from hfzarr.faces.opening import Opening, Options, naming, open_store
+from hfzarr.faces.opening import Opening, Options, open_store
 from hfzarr.faces.reshaping import Wishes, reshaped
 from hfzarr.faces.windowing import memory_bytes
 from hfzarr.model.array import ArrayMeta
@@ -24,6 +24,7 @@ from hfzarr.run.execute import Executor
 from hfzarr.run.publish import Documents
 from hfzarr.run.reshard import Work
 from hfzarr.store.connect import connect_sink
+from hfzarr.store.finding import naming
 from hfzarr.store.folder_sink import FolderSink
 from hfzarr.store.location import locate
 from hfzarr.store.sink import Sink

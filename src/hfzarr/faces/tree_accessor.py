@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from hfzarr.faces.alignment import Context
     from hfzarr.faces.batches import Batches, Kind
+    from hfzarr.faces.excerpt import Projection
+    from hfzarr.faces.picture import Picture
     from hfzarr.faces.windowing import Lengths, Units
     from hfzarr.plan.cost import Cost
     from hfzarr.plan.reshard import Resharded
@@ -239,6 +241,39 @@ class TreeAccessor:
         from hfzarr.faces.explain import explain
 
         return explain(type(self), self._tree, size, options)
+
+    def thumbnail(
+        self,
+        size: int | None = 256,
+        *,
+        level: int | str | None = None,
+        project: Projection = "max",
+        max_bytes: int | str = "64 MiB",
+    ) -> Picture:
+        """Return a picture of the first image of the tree, from the coarsest level that serves.
+
+        See `DatasetAccessor.thumbnail`. A level is one of the pyramid, or a node beside the first
+        that has such a variable.
+
+        Raises
+        ------
+        NodeNotFoundError
+            There is no such level.
+        TargetError
+            No node has two dimensions to show, or one chunk takes more than `max_bytes`.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> def image(n):
+        ...     return xr.Dataset({"image": (("y", "x"), np.eye(n))})
+        >>> tree = xr.DataTree.from_dict({"0": image(64), "1": image(32), "2": image(16)})
+        >>> tree.hfzarr.thumbnail(size=20).shape, tree.hfzarr.thumbnail(level="2").shape
+        ((20, 20, 3), (16, 16, 3))
+        """
+        from hfzarr.faces.tree_thumbnail import tree_thumbnail
+
+        return tree_thumbnail(self._tree, size, level=level, project=project, max_bytes=max_bytes)
 
     def reshard(self, target: Any, **options: Any) -> Resharded:
         """Write the store that the tree was opened from anew, with many chunks in each file.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from xarray.core import indexing
 
 from hfzarr.model.array import ArrayMeta
 from hfzarr.model.coords import AxisCoord, CoordSpec, PlaneCoord
+from hfzarr.run.pool import for_each, for_each_waiting
 from hfzarr.run.read import ArrayReader
 from hfzarr.store.source import Source
 from hfzarr.store.wrapped import ZarrSource
@@ -166,10 +168,19 @@ class StackedArray(BackendArray):
             for n, part in zip(self.shape[lead:], selection, strict=True)
         )
         out = np.full([len(some) for some in chosen] + list(shape), self.fill, dtype=self.dtype)
-        for place in np.ndindex(*out.shape[:lead]):
+
+        def read(place: tuple[int, ...]) -> None:
             reader = self.grid[tuple(some[i] for some, i in zip(chosen, place, strict=True))]
             if reader is not None:
                 out[place] = reader.read(selection)
+
+        places, count = np.ndindex(*out.shape[:lead]), math.prod(out.shape[:lead])
+        if not out.size:
+            pass
+        elif any(getattr(reader, "waits", False) for reader in self.grid.flat[:1]):
+            for_each_waiting(read, places)
+        else:
+            for_each(read, places, width=count)
         dropped = [i for i, part in enumerate(key) if isinstance(part, (int, np.integer))]
         return out.reshape([n for i, n in enumerate(out.shape) if i not in dropped])
 

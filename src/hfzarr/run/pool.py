@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
-__all__ = ["for_each", "limited", "workers"]
+__all__ = ["for_each", "for_each_waiting", "limited", "workers"]
 
 T = TypeVar("T")
 _END: Any = object()
@@ -78,6 +78,28 @@ def for_each(work: Callable[[T], None], items: Iterable[T], *, width: int) -> No
         wait(running)
     for helper in running:
         helper.result()
+
+
+def for_each_waiting(work: Callable[[T], Any], items: Iterable[T], *, width: int = 16) -> None:
+    """Call ``work`` on every item, many at once, where each call waits for something far away.
+
+    Parameters
+    ----------
+    work
+        Called once for each item.
+    items
+        All of them are taken at once.
+    width
+        How many calls are under way.
+    """
+    todo = list(items)
+    if len(todo) < 2:
+        for item in todo:
+            work(item)
+        return
+    with ThreadPoolExecutor(min(width, len(todo)), thread_name_prefix="hfzarr-wait") as pool:
+        for _ in pool.map(work, todo):
+            pass
 
 
 class _Feed(Generic[T]):

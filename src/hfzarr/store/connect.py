@@ -21,8 +21,15 @@ __all__ = ["connect", "connect_sink"]
 _ZIP_SUFFIXES = (".zip", ".ozx")
 
 
-def connect(location: Location) -> Source:
+def connect(location: Location, *, carried: bool = True) -> Source:
     """Return the source at a location; nothing of the store is read yet.
+
+    Parameters
+    ----------
+    location
+        Where the store lies.
+    carried
+        Whether metadata that the location brings along stands for the store's own.
 
     Raises
     ------
@@ -33,6 +40,10 @@ def connect(location: Location) -> Source:
     MissingDependencyError
         The URL's protocol needs a package that is not installed.
     """
+    if carried and location.carried is not None:
+        from hfzarr.store.carried import CarriedSource
+
+        return CarriedSource(location)
     if location.kind == "folder":
         if not os.path.isdir(location.url):
             raise StoreNotFoundError(
@@ -69,7 +80,9 @@ def _connect_zarr(location: Location) -> Source:
         store = FsspecStore.from_url(
             location.url, storage_options=dict(location.storage_options), read_only=True
         )
-    return ZarrSource(store, location.shown)
+    # A location of the Hub holds its token by reference, where fsspec pickles it.
+    hub = location.url.startswith("hf://")
+    return ZarrSource(store, location.shown, again=(connect, (location,)) if hub else None)
 
 
 def _buffers(mapping: Mapping[str, Any]) -> dict[str, Any]:

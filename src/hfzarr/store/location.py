@@ -13,6 +13,7 @@ from urllib.request import url2pathname
 
 from hfzarr.errors import TargetError
 from hfzarr.model.report import shorten
+from hfzarr.store.options import StorageOptions
 
 __all__ = ["Location", "join_path", "locate"]
 
@@ -37,6 +38,9 @@ class Location:
         Passed to fsspec. Not shown in a repr, as it may hold secrets.
     held
         The caller's object, where there is one.
+    carried
+        JSON of the store's consolidated metadata, where whoever named the store brought it along,
+        so that none is fetched.
     """
 
     kind: Literal["folder", "zip", "url", "object"]
@@ -44,6 +48,13 @@ class Location:
     path: str = ""
     storage_options: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
     held: Any = field(default=None, hash=False, repr=False)
+    carried: str | None = field(default=None, hash=False, repr=False, compare=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Whoever has a token for the Hub has logged in where the pickle is opened, too.
+        by_reference = self.url.startswith("hf://")
+        options = StorageOptions.of(self.storage_options) if by_reference else self.storage_options
+        return _again, (self.kind, self.url, self.path, options, self.held, self.carried)
 
     @property
     def shown(self) -> str:
@@ -64,6 +75,20 @@ class Location:
         return base
 
 
+def _again(
+    kind: Literal["folder", "zip", "url", "object"],
+    url: str,
+    path: str,
+    options: Mapping[str, Any] | StorageOptions,
+    held: Any,
+    carried: str | None,
+) -> Location:
+    resolved = options.resolve() if isinstance(options, StorageOptions) else options
+    return Location(
+        kind=kind, url=url, path=path, storage_options=resolved, held=held, carried=carried
+    )
+
+
 def hide_secrets(url: str) -> str:
     """Return a URL without user, password, query and fragment.
 
@@ -72,9 +97,13 @@ def hide_secrets(url: str) -> str:
     >>> hide_secrets("https://user:word@example.org/a.zarr?token=abc")
     'https://example.org/a.zarr'
     """
-    if "://" not in url:
-        return url
-    parts = urlsplit(url)
+    return "::".join(_hidden(link) for link in url.split("::"))
+
+
+def _hidden(link: str) -> str:
+    if "://" not in link:
+        return link
+    parts = urlsplit(link)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
@@ -112,8 +141,8 @@ def locate(target: Any, storage_options: Mapping[str, Any] | None = None) -> Loc
     Parameters
     ----------
     target
-        A path, an fsspec URL, a zarr store, group or array, a mapping with a ``"path"``, or a
-        location.
+        A path, an fsspec URL, a zarr store, group or array, a mapping with a ``"path"``, a
+        location, or a handle, which has one.
     storage_options
         Options for fsspec.
 
@@ -130,6 +159,8 @@ def locate(target: Any, storage_options: Mapping[str, Any] | None = None) -> Loc
     options = dict(storage_options or {})
     if isinstance(target, Location):
         return target
+    if isinstance(own := getattr(target, "location", None), Location):
+        return own
     if isinstance(target, (str, os.PathLike)):
         text = os.fspath(target)
         if isinstance(text, str) and text:

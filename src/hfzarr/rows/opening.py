@@ -1,0 +1,243 @@
+"""A source becomes a manifest whose every row was looked at, and no store opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from hfzarr.errors import MissingDependencyError, TargetError
+from hfzarr.rows.cells import SELECTION_FIELDS, selection_type
+from hfzarr.rows.columns import find_column
+from hfzarr.rows.facts import THUMBNAIL, option_types
+from hfzarr.rows.manifest import Manifest
+from hfzarr.rows.rules import Duplicates, check_rows
+from hfzarr.rows.tables import FolderOfStores, Sourced, read_source, split_rows
+from hfzarr.store.options import StorageOptions
+
+__all__ = ["open_manifest"]
+
+
+def open_manifest(
+    source: Any,
+    column: str | None = None,
+    split: str | None = None,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    trusted: bool = False,
+    duplicates: Duplicates = "raise",
+) -> Manifest:
+    """Open a table whose rows point to Zarr stores.
+
+    Every row is checked, by its text alone: no store is opened.
+
+    Parameters
+    ----------
+    source
+        A parquet, CSV or JSON lines file, or several by a glob (``data/train-*.parquet``), a
+        folder of parquet files, a folder of stores; each a path or a URL that fsspec opens. A
+        dataset on the Hub (``"user/name"``, ``"user/name@revision"``, ``"hf://datasets/…"``). A
+        ``Dataset``, ``IterableDataset`` or a dictionary of them. An Arrow table, a DataFrame. A
+        list of mappings, or of whatever names a store. What exists here goes before the Hub.
+    column
+        The column of stores. By default the one that is marked, else the one whose name says so
+        (``zarr``, ``store``, ``path``, ``url``, ``file_name``, ``image`` …), else the one whose
+        values look like stores.
+    split
+        One split: a key of a dictionary of datasets, files such as
+        ``train-00000-of-00002.parquet``, or the rows with this value in a column ``split``. By
+        default all rows; where splits are known, a column ``split`` tells them apart.
+    storage_options
+        Options for fsspec, for the manifest and its stores.
+    trusted
+        Lift the rules on where rows may point. A manifest from the Hub or any other machine may
+        name relative paths, its own kind of place and public ones (``hf``, ``https``, ``s3``,
+        ``gs``, ``az`` …), but nothing of this machine; and no manifest may climb out of its folder
+        with ``..``.
+    duplicates
+        ``"raise"`` refuses a store that two rows name, ``"keep"`` allows it. Different selections
+        of one store are no duplicates.
+
+    Returns
+    -------
+    Manifest
+        Relative paths in it count from the folder of the file, from the root of a dataset on the
+        Hub, and from the current folder for tables made in this process.
+
+    Raises
+    ------
+    StoreNotFoundError
+        There is no such file, folder or dataset.
+    TargetError
+        The source holds no rows of stores, or a row breaks a rule; the message names the row.
+    AmbiguousTargetError
+        Several columns may be meant.
+    MissingDependencyError
+        pyarrow is not installed, or `datasets` where the source needs it.
+
+    Examples
+    --------
+    >>> import hfzarr
+    >>> manifest = hfzarr.open_manifest({"image": ["a.ome.zarr", "b.ome.zarr"], "label": [0, 1]})
+    >>> len(manifest), manifest.column, manifest[0]["label"]
+    (2, 'image', 0)
+    """
+    if duplicates not in ("raise", "keep"):
+        raise TargetError(f"duplicates is 'raise' or 'keep', not {duplicates!r}")
+    _check_pyarrow()
+    if isinstance(source, Manifest):
+        return _again(source, column, split, storage_options)
+    options = StorageOptions.of(storage_options)
+    found = read_source(source, split, options)
+    if isinstance(found, FolderOfStores):
+        return _again(_scanned(found.place, column, options), column, split, None)
+    manifest = _manifest(found, column, options or found.options, trusted, duplicates)
+    return _of_split(manifest, split) if split and not _is_split(found, split) else manifest
+
+
+def _check_pyarrow() -> None:
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(
+            'a manifest is an Arrow table, and pyarrow is not installed: pip install "hfzarr[datasets]"'
+        ) from error
+
+
+def _is_split(found: Sourced, split: str) -> bool:
+    return all(part.split == split for part in found.parts)
+
+
+def _scanned(place: str, column: str | None, options: StorageOptions) -> Manifest:
+    from hfzarr.rows.scan import scan
+
+    return scan(place, column=column or "zarr", facts=False, storage_options=options)
+
+
+def _again(
+    manifest: Manifest,
+    column: str | None,
+    split: str | None,
+    storage_options: Mapping[str, Any] | None,
+) -> Manifest:
+    if column is not None:
+        manifest = replace(
+            manifest, column=find_column(manifest.table, column, name=repr(manifest.name))
+        )
+    if storage_options is not None:
+        manifest = replace(manifest, options=StorageOptions.of(storage_options))
+    return manifest if split is None else _of_split(manifest, split)
+
+
+def _of_split(manifest: Manifest, split: str) -> Manifest:
+    chosen: Manifest = manifest[np.asarray(split_rows(manifest.table, split, manifest.name))]
+    return chosen
+
+
+def _manifest(
+    found: Sourced,
+    column: str | None,
+    options: StorageOptions,
+    trusted: bool,
+    duplicates: Duplicates,
+) -> Manifest:
+    tables = [part.table for part in found.parts]
+    table = tables[0] if len(tables) == 1 else _stacked(tables, found.name)
+    _check_shape(table, found.name)
+    column = find_column(table, column, name=repr(found.name))
+    table = table.set_column(
+        table.schema.names.index(column), column, _as_stores(table.column(column))
+    )
+    starts = np.cumsum([0, *[len(each) for each in tables[:-1]]]).tolist()
+    parts = tuple((start, part.name) for start, part in zip(starts, found.parts, strict=True))
+    manifest = Manifest(
+        table, column, found.parts[0].base, options, found.name, trusted, None, parts
+    )
+    bases = {part.base for part in found.parts}
+    if len(bases) > 1:
+        manifest = _on_one_base(manifest, found, trusted)
+    check_rows(
+        manifest.table.column(column),
+        base=manifest.base,
+        row=manifest.row_name,
+        origin=found.origin,
+        trusted=trusted or len(bases) > 1,
+        duplicates=duplicates,
+    )
+    table = _with_picture_type(manifest.table)
+    # What the first part says of its columns, such as the names of classes.
+    told = tables[0].schema.metadata
+    return replace(manifest, table=table.replace_schema_metadata(told))
+
+
+def _stacked(tables: list[Any], name: str) -> Any:
+    import pyarrow as pa
+
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise TargetError(f"the parts of {name!r} have different columns: {error}") from error
+
+
+def _check_shape(table: Any, name: str) -> None:
+    names = table.schema.names
+    twice = sorted({each for each in names if names.count(each) > 1})
+    if twice:
+        raise TargetError(f"{name!r} has several columns of the name {twice[0]!r}; rename one")
+    if not names or not len(table):
+        raise TargetError(f"{name!r} is empty: it has {len(names)} columns and no rows")
+
+
+def _as_stores(column: Any) -> Any:
+    """Return a column of stores in one of its two types."""
+    import pyarrow as pa
+    import pyarrow.types as pt
+
+    if not pt.is_struct(column.type):
+        return column.cast(pa.string())
+    if column.type == selection_type():
+        return column
+    cells = [
+        None if cell is None else {name: cell[name] for name in SELECTION_FIELDS}
+        for cell in column.to_pylist()
+    ]
+    return pa.chunked_array([pa.array(cells, selection_type())])
+
+
+def _with_picture_type(table: Any) -> Any:
+    """Return the table with its thumbnails as `datasets` keeps pictures, if they are any."""
+    import pyarrow.types as pt
+
+    wanted = option_types()[THUMBNAIL]
+    if THUMBNAIL not in table.schema.names:
+        return table
+    found = table.schema.field(THUMBNAIL).type
+    if found == wanted or not pt.is_struct(found):
+        return table
+    if {each.name for each in found} != {"bytes", "path"} or not pt.is_binary(
+        found.field("bytes").type
+    ):
+        return table
+    place = table.schema.names.index(THUMBNAIL)
+    return table.set_column(place, THUMBNAIL, table.column(THUMBNAIL).cast(wanted))
+
+
+def _on_one_base(manifest: Manifest, found: Sourced, trusted: bool) -> Manifest:
+    """Return rows of files in several folders with absolute paths, each part checked by itself."""
+    import pyarrow as pa
+
+    pieces = []
+    for (start, _), part in zip(manifest.parts, found.parts, strict=True):
+        rows = manifest[start : start + len(part.table)]
+        check_rows(
+            rows.table.column(manifest.column),
+            base=part.base,
+            row=rows.row_name,
+            origin=found.origin,
+            trusted=trusted,
+            duplicates="keep",
+        )
+        pieces.append(replace(rows, base=part.base).absolute_table())
+    return replace(manifest, table=pa.concat_tables(pieces))

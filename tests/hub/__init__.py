@@ -1,0 +1,31 @@
+"""A Hub on the loopback interface, which speaks the HTTP protocol of the real one.
+
+``running_hub()`` starts it: the Hub on one port, its CDN on another, so that the two are different
+origins, as in the world. ``state`` holds repos as plain values, ``reading`` and ``writing`` answer
+calls of the API, ``cdn`` those of the CDN, ``web`` is the plumbing, ``client`` prepares processes
+that talk to it.
+"""
+
+from __future__ import annotations
+
+from hub.client import environment, in_process, run_python
+from hub.log import Request, RequestLog
+from hub.server import Hub, running_hub
+from hub.state import Commit, File, Repo, Token
+from hub.web import Answer, Asked
+
+__all__ = [
+    "Answer",
+    "Asked",
+    "Commit",
+    "File",
+    "Hub",
+    "Repo",
+    "Request",
+    "RequestLog",
+    "Token",
+    "environment",
+    "in_process",
+    "run_python",
+    "running_hub",
+]
