@@ -19,8 +19,9 @@ from hfzarr.errors import TargetError
 pa = pytest.importorskip("pyarrow")
 datasets = pytest.importorskip("datasets")
 
-import hfzarr  # noqa: E402
 from datasets import Dataset, Features, List, Value  # noqa: E402
+
+import hfzarr  # noqa: E402
 from hfzarr.faces.feature import Zarr, is_local  # noqa: E402
 from hfzarr.faces.registration import need_datasets  # noqa: E402
 from hfzarr.faces.restoring import local_stores, restore  # noqa: E402
@@ -382,7 +383,8 @@ def test_rearranging_keeps_the_feature_and_reads_nothing(ds, unread):
         assert isinstance(made[0]["zarr"], ZarrHandle)
         assert all(isinstance(row["zarr"], ZarrHandle) for row in made)
         assert len(made["zarr"][:]) == len(made)
-    assert ds.batch(2).features["zarr"] == List(Zarr())
+    if int(datasets.__version__.split(".")[0]) >= 5:  # before, batch() forgets every such feature
+        assert ds.batch(2).features["zarr"] == List(Zarr())
     assert [len(batch["zarr"]) for batch in ds.iter(batch_size=4)] == [4, 2]
 
 
@@ -697,6 +699,8 @@ def test_caches_of_other_processes_have_no_say_on_options(ds):
     assert [one == other for one, other in zip(*runs, strict=True)] == [True, False, False, False]
 
 
+# The reader of pandas 2.2 leaves the file open.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_csv_and_json_keep_the_text(ds, places, tmp_path):
     import pandas as pd
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -160,6 +161,35 @@ class Session:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Session, ()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"headers": {b"Authorization": b"x"}},
+        {"headers": {1: "x", "1": "y"}},
+        {"headers": {("a", 1): "x"}},
+        {"scopes": ("a", "b")},
+        {"scopes": ["a", "b"]},
+        {"scopes": {"a", "b"}},
+        {"scopes": [("a",), ["a"]]},
+        {"headers": {}},
+        {"scopes": []},
+    ],
+    ids=str,
+)
+def test_odd_values_come_back_with_their_types(options: dict[str, Any]) -> None:
+    held = StorageOptions.of(options)
+    (wanted,), (came,) = options.values(), held.resolve().values()
+    assert came == wanted
+    assert type(came) is type(wanted)
+    assert StorageOptions.of(options) == held
+
+
+def test_secrets_of_mappings_that_are_gone_are_not_mixed_up() -> None:
+    for i in range(200):
+        held = StorageOptions.of({"headers": MappingProxyType({"token": f"{SECRET}{i}"})})
+        assert held.resolve()["headers"]["token"] == f"{SECRET}{i}"
 
 
 def test_objects_that_look_alike_in_a_pickle_are_told_apart() -> None:

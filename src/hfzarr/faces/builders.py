@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import datasets
+import numpy as np
 from datasets.iterable_dataset import ArrowExamplesIterable
 
 from hfzarr.errors import TargetError
@@ -170,7 +171,7 @@ def _parts(table: pa.Table) -> list[pa.Table]:
     count = max(min(len(table), _MOST_PARTS), 1)
     bounds = [len(table) * i // count for i in range(count + 1)]
     # Taken, not sliced: a slice drags the whole table along when it is pickled.
-    return [table.take(list(range(start, stop))) for start, stop in itertools.pairwise(bounds)]
+    return [table.take(np.arange(start, stop)) for start, stop in itertools.pairwise(bounds)]
 
 
 def arrow_tables(

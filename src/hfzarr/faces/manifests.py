@@ -7,12 +7,15 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hfzarr.errors import TargetError
 from hfzarr.faces.opening import Options
+from hfzarr.faces.row_variable import handle_of
+from hfzarr.faces.stacking import named_cells, stacked_dataset
 from hfzarr.rows.opened import naming_row
 from hfzarr.rows.selection import ZarrSelection
 from hfzarr.run.pool import for_each_waiting
@@ -52,10 +55,8 @@ def dataset(
     target: Any, options: Options, place: Mapping[str, Any], *, pad: bool, **table: Any
 ) -> Dataset:
     """Return a table of stores as one Dataset, its rows stacked along ``row``."""
-    from hfzarr.faces.stacking import stacked_dataset
-
     manifest, rows_place = _opened(target, place, table)
-    return stacked_dataset(manifest, options, rows_place, pad=pad)
+    return stacked_dataset(manifest, column_values(manifest), options, rows_place, pad=pad)
 
 
 def groups(
@@ -63,7 +64,7 @@ def groups(
 ) -> dict[str, Dataset]:
     """Return a table of stores as ``{path: Dataset}``, with a child for each row."""
     manifest, rows_place = _opened(target, place, table)
-    return _row_groups(manifest, options, rows_place)
+    return _row_groups(manifest, replace(options, quiet=True), rows_place)
 
 
 def _opened(
@@ -86,6 +87,9 @@ def column_values(manifest: Manifest) -> dict[str, Any]:
     table, types = manifest.to_arrow(), fact_types()
     out = {}
     for name in table.column_names:
+        if name == manifest.column:
+            out[name] = np.array([str(text) for text in manifest.stores])
+            continue
         kind = table.schema.field(name).type
         if name in (METADATA, THUMBNAIL) or (name in _TOLD and kind == types.get(name)):
             continue
@@ -94,8 +98,14 @@ def column_values(manifest: Manifest) -> dict[str, Any]:
 
 
 def _values(column: Any) -> Any:
+    import pyarrow as pa
     import pyarrow.types as pt
 
+    if pt.is_date(column.type):
+        column = column.cast(pa.timestamp("us"))
+    elif pt.is_timestamp(column.type) and column.type.tz:
+        # As xarray has times: without a zone, in UTC.
+        column = column.cast(pa.timestamp(column.type.unit))
     if not (pt.is_nested(column.type) or pt.is_binary(column.type)):
         values = np.asarray(column.to_pandas())
         if values.dtype != object or not pt.is_string(column.type) or column.null_count:
@@ -112,13 +122,14 @@ def _row_groups(
     """Return a child for each row, with all that its store holds, and the row in its attributes."""
     from xarray import Dataset
 
-    cells = list(manifest.handles())
+    cells = named_cells(manifest)
     rows = manifest.to_arrow().drop_columns([manifest.column]).to_pylist()
     found: dict[int, dict[str, Dataset]] = {}
-    there = [i for i, cell in enumerate(cells) if cell is not None]
-    for_each_waiting(lambda i: found.setdefault(i, _groups(cells[i], options, place)), there)
+    for_each_waiting(
+        lambda i: found.setdefault(i, _groups(cells[i], options, place)), range(len(cells))
+    )
     out: dict[str, Dataset] = {"/": Dataset()}
-    for i, name in zip(there, _names([cells[i] for i in there]), strict=True):
+    for i, name in enumerate(_names(cells)):
         root = found[i]["/"]
         root.attrs = {**root.attrs, "row": _plain(rows[i])}
         out |= {f"/{name}{path}".rstrip("/"): one for path, one in found[i].items()}
@@ -144,14 +155,17 @@ def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _names(cells: Sequence[Any]) -> list[str]:
     """Return a name for each row: its store's, with a number where several share it."""
-    names = [_name(cell) or "row" for cell in cells]
+    names = [handle_of(cell).name.replace("/", "_") or "row" for cell in cells]
     count = Counter(names)
-    return [f"{name}_{i}" if count[name] > 1 else name for i, name in enumerate(names)]
-
-
-def _name(cell: Any) -> str:
-    handle = cell.handle if isinstance(cell, ZarrSelection) else cell
-    return str(handle.name).replace("/", "_")
+    taken = {name for name in names if count[name] == 1}
+    out = []
+    for i, name in enumerate(names):
+        free = name
+        while count[name] > 1 and (free in taken or free == name):
+            free = f"{free}_{i}"
+        taken.add(free)
+        out.append(free)
+    return out
 
 
 def refuse_options(given: Mapping[str, Any]) -> None:

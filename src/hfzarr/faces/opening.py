@@ -16,7 +16,7 @@ from hfzarr.store.hierarchy import Hierarchy, NodeDoc
 from hfzarr.store.location import Location, locate
 from hfzarr.store.source import Source
 
-__all__ = ["Opening", "Options", "open_store"]
+__all__ = ["Opening", "Options", "open_store", "user_level"]
 
 _MODES = ("repair", "warn", "raise")
 # How many repairs one warning lists; all are listed by .hfzarr.diagnose().
@@ -39,6 +39,8 @@ class Options:
         The CF decoders, by xarray's names for them.
     mask_fill_value
         Whether Zarr's fill value marks missing data; None for xarray's default by format.
+    quiet
+        Whether warnings are left to the caller, who opens many stores.
     """
 
     level: int | str | None = None
@@ -46,6 +48,7 @@ class Options:
     drop_variables: frozenset[str] = frozenset()
     decoders: Mapping[str, Any] = field(default_factory=dict, hash=False)
     mask_fill_value: bool | None = None
+    quiet: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +150,7 @@ def announce(report: Report, url: str, on_invalid: OnInvalid) -> None:
     findings = report.worth_a_warning
     if not findings:
         return
-    level = _user_level()
+    level = user_level()
     if on_invalid == "warn":
         for finding in findings:
             warnings.warn(f"store {url!r}: {finding}", RepairWarning, stacklevel=level)
@@ -176,11 +179,11 @@ def warn_unconsolidated(opening: Opening) -> None:
         "Consolidate it with zarr.consolidate_metadata(), or give consolidated=False to say "
         "that this is known.",
         RuntimeWarning,
-        stacklevel=_user_level(),
+        stacklevel=user_level(),
     )
 
 
-def _user_level() -> int:
+def user_level() -> int:
     """Return the stacklevel of the first frame that is neither ours nor xarray's."""
     ours = tuple(
         os.path.dirname(sys.modules[name].__file__ or name) for name in ("hfzarr", "xarray")

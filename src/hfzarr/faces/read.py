@@ -79,8 +79,9 @@ def _finished(
     on_invalid: Any,
 ) -> dict[str, Dataset]:
     """Say what was repaired, and leave the diagnosis with the root."""
-    announce(opening.report, opening.source.url, on_invalid)
-    if kind == "group":
+    if not opening.options.quiet:
+        announce(opening.report, opening.source.url, on_invalid)
+    if kind == "group" and not opening.options.quiet:
         warn_unconsolidated(opening)
     if kind != "group":
         # The CF decoder drops by itself.

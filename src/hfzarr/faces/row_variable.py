@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hfzarr.errors import ChangedSourceError
+from hfzarr.errors import ChangedSourceError, TargetError
 from hfzarr.faces.opening import Options
+from hfzarr.faces.row_shapes import RowShape, shape_of
 from hfzarr.rows.opened import naming_row
 from hfzarr.rows.selection import ZarrSelection
 
@@ -23,10 +24,17 @@ if TYPE_CHECKING:
 
     Cell = ZarrHandle | ZarrSelection
 
-__all__ = ["RowOpener", "RowVariable"]
+__all__ = ["ARRAY", "PaddedVariable", "RowOpener", "RowVariable", "handle_of"]
 
+#: Name of the variable of rows that are arrays, whose own names are those of their stores.
+ARRAY = "array"
 # How many rows stay open, so that shard indexes of those read again and again are kept.
 _OPEN_ROWS = 256
+
+
+def handle_of(cell: Cell) -> ZarrHandle:
+    """Return the handle of a cell, or the one that a selection is of."""
+    return cell.handle if isinstance(cell, ZarrSelection) else cell
 
 
 class RowOpener:
@@ -36,10 +44,15 @@ class RowOpener:
     ----------
     options, place
         As for `hfzarr.faces.read.dataset`.
+
+    Raises
+    ------
+    TargetError
+        A row is a selection, which names a level of its own, and the options choose one.
     """
 
     def __init__(self, options: Options, place: Mapping[str, Any]) -> None:
-        self._options = options
+        self._options = replace(options, quiet=True)
         self._place = dict(place)
         self._opened: OrderedDict[Cell, Dataset] = OrderedDict()
         self._lock = threading.Lock()
@@ -47,13 +60,26 @@ class RowOpener:
     def __reduce__(self) -> tuple[Any, ...]:
         return RowOpener, (self._options, self._place)
 
-    def open(self, cell: Cell) -> Dataset:
-        """Return a row as a lazy Dataset."""
+    def open(self, cell: Cell, told: RowShape | None = None) -> Dataset:
+        """Return a row as a lazy Dataset.
+
+        Raises
+        ------
+        ChangedSourceError
+            It is not what the manifest tells of it.
+        """
         with self._lock:
             if cell in self._opened:
                 self._opened.move_to_end(cell)
                 return self._opened[cell]
-        dataset = self._open(cell)
+        with naming_row(handle_of(cell).row):
+            dataset = self._open(cell)
+            departs = told.departs(shape_of(dataset)) if told is not None else ""
+            if departs:
+                raise ChangedSourceError(
+                    f"{cell!r} is not what the manifest tells of it: {departs}. The store has "
+                    "changed since, or the manifest is wrong: make it anew with hfzarr.scan."
+                )
         with self._lock:
             self._opened[cell] = dataset
             if len(self._opened) > _OPEN_ROWS:
@@ -63,11 +89,29 @@ class RowOpener:
     def _open(self, cell: Cell) -> Dataset:
         from hfzarr.faces import read
 
-        if isinstance(cell, ZarrSelection):
-            with naming_row(cell.handle.row):
-                return cell.to_xarray()
-        with naming_row(cell.row):
-            return read.dataset(cell, self._options, **self._place)
+        options = self._options
+        if not isinstance(cell, ZarrSelection):
+            dataset = read.dataset(cell, options, **self._place)
+            return _one_name(dataset) if cell.kind == "array" else dataset
+        chosen = (options.level, options.image, self._place.get("group"))
+        if any(one is not None for one in chosen):
+            raise TargetError(
+                "level=, image= and group= choose something in a store, and this row is a "
+                f"selection, {cell!r}, which names its own. Leave them out."
+            )
+        dataset = cell.to_xarray(**options.decoders)
+        kept = dataset.drop_vars([n for n in options.drop_variables if n in dataset.variables])
+        return kept if cell.level else _one_name(kept)
+
+
+def _one_name(dataset: Dataset) -> Dataset:
+    """Return the Dataset of one array under a name that all rows share."""
+    if not dataset.data_vars and dataset.coords:
+        dataset = dataset.reset_coords([next(iter(dataset.coords))])
+    names = list(dataset.data_vars)
+    if len(names) != 1 or ARRAY in dataset.coords or ARRAY in dataset.dims:
+        return dataset
+    return dataset.rename_vars({names[0]: ARRAY})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -82,8 +126,10 @@ class RowVariable:
         The row's handle or selection.
     name
         The variable in the row's Dataset.
+    told
+        What the row was found or told to look like when rows were stacked.
     shape
-        Its shape.
+        The variable's shape.
     dtype
         Its data type.
     """
@@ -91,14 +137,14 @@ class RowVariable:
     opener: RowOpener
     cell: Cell
     name: Any
+    told: RowShape
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
     @property
     def waits(self) -> bool:
         """Whether a read may wait for a network."""
-        handle = self.cell.handle if isinstance(self.cell, ZarrSelection) else self.cell
-        return "://" in handle.url
+        return "://" in handle_of(self.cell).url
 
     def read(self, selection: tuple[Any, ...]) -> npt.NDArray[Any]:
         """Read an orthogonal selection of slices and arrays.
@@ -108,15 +154,14 @@ class RowVariable:
         ChangedSourceError
             The store holds something else than when the rows were stacked.
         """
-        row = self.cell.handle.row if isinstance(self.cell, ZarrSelection) else self.cell.row
-        with naming_row(row):
-            variable = self.opener.open(self.cell).variables.get(self.name)
-            found = None if variable is None else (variable.shape, variable.dtype)
-            if variable is None or found != (self.shape, self.dtype):
+        dataset = self.opener.open(self.cell, self.told)
+        with naming_row(handle_of(self.cell).row):
+            variable = dataset.variables.get(self.name)
+            if variable is None or (variable.shape, variable.dtype) != (self.shape, self.dtype):
+                there = "is not there" if variable is None else f"is {variable.shape}"
                 raise ChangedSourceError(
-                    f"{self.cell!r} was to hold {self.name!r} of shape {self.shape} and dtype "
-                    f"{self.dtype}, and holds {found}. The manifest is older than the store: make "
-                    "it anew with hfzarr.scan."
+                    f"{self.cell!r} was to have {self.name!r} with shape {self.shape} and dtype "
+                    f"{self.dtype}, like the first row, and it {there}"
                 )
             return np.asarray(variable[selection].values)
 

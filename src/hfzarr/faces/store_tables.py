@@ -209,6 +209,9 @@ def _described(
     files = [file for some in listed.values() for file in some if _is_metadata(file)]
     files = list(dict.fromkeys(files)) if merge else []
     folder = _common_folder([*places, *files])
+    if labels and "://" not in folder[-4:]:
+        # The label of stores that all lie in one folder is its name.
+        folder = folder[: folder[:-1].rfind("/") + 1]
     names = [place[len(folder) :] for place in places]
     table = pa.table({column: pa.array(places, pa.string())})
     if files and (told := _told(names, folder, files, column, options)) is not None:

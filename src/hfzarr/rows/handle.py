@@ -142,7 +142,8 @@ class ZarrHandle(_Memory):
         try:
             return self._store
         except AttributeError:
-            opened = OpenedStore(replace(self.location, path=""), self.row)
+            place = replace(self.location, path="")
+            opened = OpenedStore(place, self.row, lost=self.options.lost)
             object.__setattr__(self, "_store", opened)
             return opened
 
@@ -320,7 +321,7 @@ class ZarrHandle(_Memory):
             A chunk could not be fetched or decoded.
         """
         meta = self._pixels(level)
-        with naming_row(self.row):
+        with self.store.naming():
             return self.store.reader(meta.path).read(expanded(selection, meta.shape))
 
     def select(
@@ -419,14 +420,14 @@ class ZarrHandle(_Memory):
         """Return it as a Dataset: ``xarray.open_dataset(self, engine="hfzarr", **options)``."""
         import xarray as xr
 
-        with naming_row(self.row):
+        with self.store.naming():
             return xr.open_dataset(self, engine="hfzarr", **options)
 
     def open_datatree(self, **options: Any) -> DataTree:
         """Return it as a tree: ``xarray.open_datatree(self, engine="hfzarr", **options)``."""
         import xarray as xr
 
-        with naming_row(self.row):
+        with self.store.naming():
             return xr.open_datatree(self, engine="hfzarr", **options)
 
     def to_xarray(self, level: int | str | None = None) -> Dataset:

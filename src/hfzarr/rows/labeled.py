@@ -28,13 +28,15 @@ def pixels_variable(handle: ZarrHandle, level: int | str = 0) -> Any:
     return next(iter({**dataset.data_vars, **dataset.coords}.values()))
 
 
-def labeled_dataset(handle: ZarrHandle, level: int | str = 0) -> tuple[Dataset, Any]:
+def labeled_dataset(
+    handle: ZarrHandle, level: int | str = 0, **options: Any
+) -> tuple[Dataset, Any]:
     """Return an array, or a level of an image, as a lazy Dataset, and its name in that.
 
     An array in a group comes with the coordinates that lie beside it.
     """
     if handle.kind == "image":
-        dataset = handle.open_dataset(level=level)
+        dataset = handle.open_dataset(level=level, **options)
         return dataset, next(iter(dataset.data_vars))
     handle.store.pixels(handle.node)
     name = posixpath.basename(handle.node)
@@ -42,8 +44,8 @@ def labeled_dataset(handle: ZarrHandle, level: int | str = 0) -> tuple[Dataset, 
         group = handle.at(type(handle), posixpath.dirname(handle.node))
         # Where they are raised, the arrays beside it have nothing to do with it.
         with contextlib.suppress(UnnamedDimensionsError, AmbiguousTargetError):
-            beside = group.open_dataset()
+            beside = group.open_dataset(**options)
             if name in beside.variables:
                 return beside[[name]], name
-    dataset = handle.open_dataset()
+    dataset = handle.open_dataset(**options)
     return dataset, next(iter({**dataset.data_vars, **dataset.coords}))

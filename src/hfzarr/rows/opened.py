@@ -22,6 +22,11 @@ from hfzarr.store.location import Location
 from hfzarr.store.node import Kind, classify, read_images
 from hfzarr.store.source import Source
 
+_LOST = (
+    "Some of its storage_options are secret and stayed in the process that they were given in. Log "
+    "in here too, or name a variable that is set in every process: {'secret': 'env:NAME'}."
+)
+
 __all__ = ["Look", "OpenedStore", "find_level", "naming_row"]
 
 
@@ -56,11 +61,14 @@ class OpenedStore:
         Where the store lies.
     row
         Which row of which table named it, for errors; or empty.
+    lost
+        Whether options were secret, and stayed in another process; errors say so.
     """
 
-    def __init__(self, location: Location, row: str = "") -> None:
+    def __init__(self, location: Location, row: str = "", *, lost: bool = False) -> None:
         self._location = location
         self._row = row
+        self._lost = lost
         self._lock = threading.RLock()
         self._forget()
 
@@ -76,8 +84,19 @@ class OpenedStore:
         if os.getpid() != self._process:
             self._lock = threading.RLock()
             self._forget()
-        with self._lock, naming_row(self._row), naming(self._location.shown):
+        with self._lock, self.naming(), naming(self._location.shown):
             yield
+
+    @contextlib.contextmanager
+    def naming(self) -> Iterator[None]:
+        """Put into errors which row the store came from, and what it was not told."""
+        with naming_row(self._row):
+            try:
+                yield
+            except HfzarrError as error:
+                if not self._lost or _LOST in str(error):
+                    raise
+                raise type(error)(f"{error} {_LOST}") from error
 
     def look(self, path: str) -> Look:
         """Return what the node at a path is.

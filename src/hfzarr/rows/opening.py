@@ -102,7 +102,8 @@ def _check_pyarrow() -> None:
         import pyarrow  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError(
-            'a manifest is an Arrow table, and pyarrow is not installed: pip install "hfzarr[datasets]"'
+            "a manifest is an Arrow table, and pyarrow is not installed: "
+            'pip install "hfzarr[datasets]"'
         ) from error
 
 

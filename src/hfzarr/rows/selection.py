@@ -156,15 +156,24 @@ class ZarrSelection:
         _check(self.spans, shape, repr(self))
         return self.handle.read(self.index, level=self.level or 0)
 
-    def to_xarray(self) -> Dataset:
-        """Return it as a lazy Dataset, with coordinates."""
-        dataset, name = labeled_dataset(self.handle, self.level or 0)
+    def to_xarray(self, **options: Any) -> Dataset:
+        """Return it as a lazy Dataset, with coordinates.
+
+        Parameters
+        ----------
+        **options
+            Of ``xarray.open_dataset(..., engine="hfzarr")``.
+        """
+        dataset, name = labeled_dataset(self.handle, self.level or 0, **options)
         variable = dataset[name]
         _check(self.spans, variable.shape, repr(self))
         return dataset.isel(dict(zip(variable.dims, self.index, strict=True)))
 
     def read_bytes(self, format: str = "PNG") -> bytes:
         """Return the region drawn as an image file, a pixel for a pixel.
+
+        A region of an array of bytes, ``(height, width)`` or with 3 or 4 colours last, is a picture
+        as it is. Others are drawn as ``ds.hfzarr.thumbnail`` draws them.
 
         Parameters
         ----------
@@ -176,8 +185,16 @@ class ZarrSelection:
         TargetError
             It has fewer than two axes, or Pillow does not write the format.
         """
-        picture = self.to_xarray().hfzarr.thumbnail(size=None)
-        return _encoded(picture, format)
+        if _is_picture(self):
+            return _encoded(self.read(), format)
+        return _encoded(self.to_xarray().hfzarr.thumbnail(size=None), format)
+
+
+def _is_picture(selection: ZarrSelection) -> bool:
+    """Return whether the pixels are those of a picture already: grey, RGB or RGBA in bytes."""
+    shape = selection.shape
+    bytes_alone = not selection.level and selection.dtype == np.uint8 and 0 not in shape
+    return bytes_alone and (len(shape) == 2 or (len(shape) == 3 and shape[-1] in (3, 4)))
 
 
 def _coded(name: str) -> str:
