@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from servers import http_server
-from stores import climate, pixels, write_cf, write_image, write_plate, zip_folder
 
 from hfzarr.errors import HfzarrError, InvalidMetadataError, StoreNotFoundError
 from hfzarr.rows.cells import parse_cell
 from hfzarr.rows.handle import ZarrHandle
+from servers import http_server
+from stores import climate, pixels, write_cf, write_image, write_plate, zip_folder
 
 ROW = "row 17 of 'index.parquet'"
 
@@ -92,7 +92,7 @@ def test_datasets_made_without_the_store_read_when_it_is_there(
 
 
 def test_a_pickle_leaves_the_metadata_at_home(image: tuple[ZarrHandle, Path]) -> None:
-    handle, folder = image
+    handle, _ = image
     away = pickle.loads(pickle.dumps(handle))
     assert away == handle
     assert away.metadata is None
@@ -105,7 +105,7 @@ def test_an_error_while_pixels_load_names_the_row(image: tuple[ZarrHandle, Path]
     handle, folder = image
     dataset = handle.to_xarray()
     moved(folder)
-    with pytest.raises(HfzarrError, match="cells.ome.zarr"):
+    with pytest.raises(HfzarrError, match=r"cells\.ome\.zarr"):
         dataset.load()
 
 

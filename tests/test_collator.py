@@ -268,7 +268,7 @@ def test_what_cannot_be_stacked_is_a_list(rows):
 
 def test_labels_may_be_absent_but_not_when_named(rows):
     bare = [{"image": row["zarr"]} for row in rows]
-    assert list(numpy_collator(column="image")(bare)) == ["pixel_values"]
+    assert list(numpy_collator(column_name="image")(bare)) == ["pixel_values"]
     assert list(numpy_collator(label_column=None)(rows)) == ["pixel_values"]
     with pytest.raises(TargetError, match=r"no column 'class'; it has \['zarr', 'label'"):
         numpy_collator(label_column="class")(rows)

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 
 pytest.importorskip("PIL")
 
 from PIL import Image
 
+import hfzarr
 from hfzarr.faces.demo import run_demo
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -124,3 +126,46 @@ def test_predict_by_patches(store, tmp_path: Path):
     # What is smooth goes, what is fine stays.
     assert abs(float(flat.mean())) < 0.05 * float(image.mean())
     assert np.corrcoef(flat.values.ravel(), whole.ravel())[0, 1] > 0.97
+
+
+def test_thousand_stores(tmp_path: Path, capsys):
+    pytest.importorskip("pyarrow", reason="manifests need pyarrow")
+    folder = tmp_path / "wells"
+    made = run("thousand_stores.py", str(folder), 1000)
+    manifest, stacked, patches = made["manifest"], made["stacked"], made["patches"]
+    assert len(manifest) == 1000
+    assert stacked["image"].shape == (1000, 2, 96, 96)
+    assert stacked["c"].values.tolist() == ["DNA", "Actin"]
+    assert stacked["y"].attrs["units"] == "micrometer"
+    # Labels and splits are those of the folders, and of the numbers that the stores were made by.
+    for row in range(len(manifest)):
+        store = Path(str(stacked["zarr"].values[row]))
+        number = int(store.name[5:9])
+        label, split = ("sparse", "dense")[number % 2], "train" if number % 5 else "test"
+        assert store.parts[-3:-1] == (split, label)
+        assert (stacked["label"].values[row], stacked["split"].values[row]) == (label, split)
+    assert len(np.unique(stacked["zarr"].values)) == 1000
+    assert made["train"].sizes["row"] == 800
+    assert set(made["train"]["split"].values) == {"train"}
+    # One patch of each store, where its selection says, with the pixels that zarr-python reads.
+    assert patches["image"].shape == (1000, 2, 32, 32)
+    assert patches["label"].values.tolist() == stacked["label"].values.tolist()
+    drawn = hfzarr.open_manifest(folder / "patches.parquet")
+    starts = [tuple(selection.start) for selection in drawn["patch"]]
+    assert len(set(starts)) > 900
+    for row in (0, 1, 499, 998, 999):
+        pixels = zarr.open_array(f"{manifest.stores[row]}/0", mode="r")
+        np.testing.assert_array_equal(stacked["image"][row].values, pixels[...])
+        _, y, x = starts[row]
+        np.testing.assert_array_equal(
+            patches["image"][row].values, pixels[:, y : y + 32, x : x + 32]
+        )
+    said = capsys.readouterr().out
+    means = [float(line.rpartition(" ")[2]) for line in said.splitlines()[-2:]]
+    assert said.splitlines()[-2].startswith("dense: mean ")
+    # There are four times as many spots in those.
+    assert means[0] > means[1] > 40
+    # Run again, it finds its stores, and draws the same.
+    before = patches["image"].values
+    again = run("thousand_stores.py", str(folder), 1000)["patches"]
+    np.testing.assert_array_equal(again["image"].values, before)

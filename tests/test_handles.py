@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import pickle
 import pprint
+import re
 import shutil
 import subprocess
 import sys
@@ -20,22 +21,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ome_reference
 import pytest
-import realstores
 import xarray as xr
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import basic_indices
-from servers import http_server
-from stores import CHUNKS, SHAPE, pixels, write_cf, write_image, write_plate, zip_folder
 
+import ome_reference
+import realstores
 from hfzarr.errors import HfzarrError, NodeNotFoundError, StoreNotFoundError, TargetError
 from hfzarr.rows.cells import cell_text, parse_cell
 from hfzarr.rows.handle import ZarrHandle
 from hfzarr.rows.kinds import OmeZarr, ZarrArray, ZarrGroup
 from hfzarr.store.options import StorageOptions
+from servers import http_server
+from stores import CHUNKS, SHAPE, pixels, write_cf, write_image, write_plate, zip_folder
 
 ROW = "row 17 of 'index.parquet'"
 SECRET = "wrpx9Qz"
@@ -529,7 +530,7 @@ def test_each_patch_comes_once_and_whole(
             with contextlib.suppress(HfzarrError):
                 assert list(handle.iter_patches(size, stride, edge=edge)) == []
         return
-    steps = {dim: stride for dim in size}
+    steps = dict.fromkeys(size, stride)
     found = list(handle.iter_patches(size, steps, edge=edge))
     starts = [start for start, _ in found]
     assert len(set(starts)) == len(starts), "no patch is repeated, whatever leads"
@@ -640,13 +641,14 @@ def test_places_with_no_store(tmp_path: Path) -> None:
     for place in ("nowhere", "folder", "file.zarr", "C:\\data\\a.zarr", "nowhere/../x"):
         handle = ZarrHandle(str(tmp_path / place), row=ROW)
         for ask in (
-            lambda h: h.kind, lambda h: h.shape, lambda h: h[0], lambda h: h["a"], lambda h: h.info(),
+            lambda h: h.kind, lambda h: h.shape, lambda h: h[0], lambda h: h["a"],
+            lambda h: h.info(),
             lambda h: h.to_xarray(), lambda h: h.open_datatree(), lambda h: h.select(0),
             lambda h: h.keys(), lambda h: h.random_patch(2), lambda h: h.thumbnail(),
             lambda h: h.levels, lambda h: list(h.iter_patches(2)), lambda h: "a" in h,
             lambda h: h.arrays(),
         ):  # fmt: skip
-            with pytest.raises((StoreNotFoundError, TargetError), match=ROW):
+            with pytest.raises((StoreNotFoundError, TargetError), match=re.escape(ROW)):
                 ask(handle)
 
 
@@ -658,7 +660,7 @@ def test_errors_of_members_and_levels_name_the_row(places: Path) -> None:
         lambda: cells["0"].keys(), lambda: cells["labels"].shape,
         lambda: list(cells.iter_patches({"q": 1})), lambda: cells.to_xarray(level=9),
     ):  # fmt: skip
-        with pytest.raises(HfzarrError, match=ROW):
+        with pytest.raises(HfzarrError, match=re.escape(ROW)):
             ask()
 
 
@@ -692,9 +694,11 @@ def test_many_threads_use_one_handle(places: Path) -> None:
 
         def use(handle: ZarrHandle = handle, gate: Any = gate, found: Any = found) -> None:
             gate.wait()
-            found.append(
-                (handle.kind, int(handle.read().sum()), handle.get_level(-1).shape, handle.labels)
-            )
+            try:
+                level = handle.get_level(-1)
+                found.append((handle.kind, int(handle.read().sum()), level.shape, handle.labels))
+            except Exception as error:
+                found.append(error)
 
         threads = [threading.Thread(target=use) for _ in range(8)]
         for thread in threads:
@@ -719,10 +723,11 @@ def labeled(handle):
 if __name__ == "__main__":
     out = []
     for url in sys.argv[1:]:
+        remote = url.startswith("http")
         handle = ZarrHandle(url)
         handles = [handle, handle.resolve(), handle.get_level(0), ZarrHandle(url)]
         first = total(handle)
-        for method in ("fork", "spawn"):
+        for method in ("fork", "spawn") if remote else ("fork",):
             with multiprocessing.get_context(method).Pool(2) as pool:
                 found = pool.map_async(total, handles).get(60)
                 found += pool.map_async(labeled, handles[:1]).get(60)
@@ -751,7 +756,7 @@ if __name__ == "__main__":
         handles = [ZarrHandle(url) for _ in range(6)]
         handles[0].read()
         want = [int(b.sum()) for b in DataLoader(Stores(handles), batch_size=2)]
-        for method in ("fork", "spawn"):
+        for method in ("fork",) if url.startswith("http") else ("fork", "spawn"):
             loader = DataLoader(
                 Stores(handles), batch_size=2, num_workers=2, timeout=60,
                 multiprocessing_context=method,

@@ -116,7 +116,7 @@ def _has_neither(now, theirs, at):
 
 @feature("streaming=True")
 def _streams(now, theirs, at):
-    assert isinstance(now["train"], datasets.IterableDataset)
+    assert type(now["train"]) is datasets.IterableDataset
     assert [row["zarr"][0, 0] for row in now["train"]] == [2, 3]
 
 
@@ -196,7 +196,6 @@ def _is_a_patch(now, theirs, at):
 @feature("array._repr_html_()")
 def _is_html(now, theirs, at):
     assert "heights" in now
-    assert "int32" in now
 
 
 @feature('group["a/b"]')
@@ -222,8 +221,7 @@ def _is_the_coarsest(now, theirs, at):
 
 @feature("image.axes")
 def _are_axes(now, theirs, at):
-    assert [axis["name"] for axis in now] == list(DIMS)
-    assert now[1]["unit"] == "micrometer"
+    assert [axis["name"] for axis in now] == list(DIMS) and now[1]["unit"] == "micrometer"
 
 
 @feature("image.roi(start, stop, level)")
@@ -251,8 +249,7 @@ def _is_a_patch_of_a_level(now, theirs, at):
 
 @feature("image.thumbnail(level=-1)")
 def _is_a_picture(now, theirs, at):
-    assert now.shape == (8, 12, 3)
-    assert now.dtype == np.uint8
+    assert (now.shape, now.dtype) == ((8, 12, 3), np.uint8)
 
 
 # --- DataChain -----------------------------------------------------------------------------------

@@ -14,12 +14,12 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import basic_indices
-from stores import pixels, write_cf, write_image
 
 from hfzarr.errors import TargetError
 from hfzarr.rows.cells import SELECTION_FIELDS, cell_text, parse_cell, selection_type
 from hfzarr.rows.handle import ZarrHandle
 from hfzarr.rows.selection import Span, ZarrSelection
+from stores import pixels, write_cf, write_image
 
 SHAPE = (5, 6, 7)
 VALUES = np.arange(np.prod(SHAPE), dtype=">i4").reshape(SHAPE)

@@ -228,9 +228,7 @@ def test_a_dataset_of_datasets(folder, pixels, streaming):
     found = stack(given)
     np.testing.assert_array_equal(found["image"].values, pixels)
     assert found["label"].values.tolist() == list(range(COUNT))
-    both = datasets.DatasetDict(
-        {"a": whole.select(range(1)), "b": whole.select(range(1, COUNT))}
-    )
+    both = datasets.DatasetDict({"a": whole.select(range(1)), "b": whole.select(range(1, COUNT))})
     assert stack(both, split="b")["label"].values.tolist() == [1, 2, 3]
     assert stack(both)["split"].values.tolist() == ["a", "b", "b", "b"]
 
@@ -440,9 +438,7 @@ def asked_of(asked: list[str]) -> Counter[str]:
 def test_requests_over_http(folder, pixels, tabled):
     for way in WAYS:
         pq.write_table(
-            tabled[way].set_column(
-                0, "zarr", pa.array([f"images/{i}.zarr" for i in range(COUNT)])
-            ),
+            tabled[way].set_column(0, "zarr", pa.array([f"images/{i}.zarr" for i in range(COUNT)])),
             folder / f"{way}.parquet",
         )
     stacked = {"carried": [], "facts": ["0.zarr"], "mixed": ["2.zarr"],

@@ -1,4 +1,4 @@
-"""Options for fsspec by reference: what a handle's pickle, repr and JSON hold, and what it opens."""
+"""Options for fsspec by reference: what a handle shows of them, and what it opens with them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from servers import http_server, s3_server
-from stores import write_image
 
 from hfzarr.errors import HfzarrError, TargetError
 from hfzarr.rows.handle import ZarrHandle
 from hfzarr.store.location import hide_secrets
 from hfzarr.store.options import StorageOptions
+from servers import http_server, s3_server
+from stores import write_image
 
 SECRET = "wrpx9Qz"
 HARMLESS = {"anon": True, "endpoint_url": "http://127.0.0.1:9000", "use_ssl": False}
@@ -237,7 +237,7 @@ def test_a_variable_of_the_environment_is_looked_up_at_opening(monkeypatch: Any)
     with pytest.raises(TargetError, match="'LAB_TOKEN', which is not set"):
         held.resolve()
     handle = ZarrHandle("s3://bucket/a.zarr", options=held, row="row 3 of 'index.csv'")
-    with pytest.raises(TargetError, match="row 3 of 'index.csv'"):
+    with pytest.raises(TargetError, match=r"row 3 of 'index\.csv'"):
         _ = handle.shape
     monkeypatch.setenv("LAB_TOKEN", SECRET)
     assert held.resolve() == {"token": SECRET, "client_kwargs": {"key": "k"}}
@@ -266,7 +266,38 @@ def test_no_repr_or_error_shows_the_secrets_of_a_url(url: str) -> None:
     assert SECRET not in hide_secrets(url)
     handle = ZarrHandle(url)
     assert SECRET not in repr(handle)
+    assert SECRET not in repr(handle.location)
     assert "host.example" in repr(handle) or "bucket" in repr(handle)
+
+
+@pytest.mark.parametrize("chain", ["", "simplecache::"])
+@pytest.mark.parametrize("name", ["cells.zarr", "nowhere.zarr", "nowhere.zip"])
+def test_nothing_that_is_shown_holds_the_secrets_of_a_url(
+    tmp_path: Path, name: str, chain: str
+) -> None:
+    pytest.importorskip("aiohttp")
+    write_image(str(tmp_path / "cells.zarr"), labels=[])
+    text = (tmp_path / "cells.zarr" / "zarr.json").read_text("utf-8")
+    with http_server(tmp_path) as (url, _):
+        place = chain + url.replace("http://", f"http://user:{SECRET}@") + f"/{name}"
+        for metadata in (None, text):
+            handle = ZarrHandle(place, metadata=metadata)
+            for show in (
+                lambda h: h.info(),
+                lambda h: h._repr_html_(),
+                lambda h: h.to_xarray(),
+                lambda h: h.to_xarray()._repr_html_(),
+                lambda h: h.to_xarray().encoding,
+                lambda h: h.select(0),
+                lambda h: h.select(0)._repr_html_(),
+                lambda h: h["nope"],
+                lambda h: h.read((0, 0, 0, 0)),
+            ):
+                try:
+                    shown_text = repr(show(handle))
+                except HfzarrError as error:
+                    shown_text = str(error)
+                assert SECRET not in shown_text
 
 
 # --- other processes -----------------------------------------------------------------------------

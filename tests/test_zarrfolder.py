@@ -150,8 +150,8 @@ def test_splits_are_chosen(labeled):
 def test_without_splits_everything_is_for_training(tmp_path):
     folder = write(tmp_path / "d", ["a.zarr", "b.zarr"])
     made = hfzarr.load_zarr_dataset(folder)
-    assert {name: len(rows) for name, rows in made.items()} == {"train": 2}
-    assert list(made["train"].features) == ["zarr"]
+    assert isinstance(made, datasets.Dataset)
+    assert (len(made), made.split, list(made.features)) == (2, "train", ["zarr"])
     assert names(folder_dataset(data_dir=str(folder), split="train"), folder) == [
         "a.zarr",
         "b.zarr",
@@ -162,7 +162,7 @@ def test_labels_may_be_dropped_or_asked_for(tmp_path):
     folder = write(tmp_path / "d", ["cat/a.zarr", "dog/b.zarr"])
     one = write(tmp_path / "one", ["cat/a.zarr", "cat/b.zarr"])
     for load in (
-        lambda place, **more: hfzarr.load_zarr_dataset(place, **more),
+        lambda place, **more: {"train": hfzarr.load_zarr_dataset(place, **more)},
         lambda place, **more: folder_dataset(data_dir=str(place), **more),
         lambda place, **more: folder_dataset(data_files=f"{place}/**", **more),
     ):
@@ -176,7 +176,7 @@ def test_metadata_files(tmp_path):
     folder = write(tmp_path / "d", ["cat/a.zarr", "dog/b.zarr", "dog/c.zarr"])
     (folder / "metadata.csv").write_text("file_name,age,name\ncat/a,3,Ann\ndog/c.zarr,5,Cy\n")
     for load in (
-        lambda **more: hfzarr.load_zarr_dataset(folder, **more),
+        lambda **more: {"train": hfzarr.load_zarr_dataset(folder, **more)},
         lambda **more: folder_dataset(data_dir=str(folder), **more),
         lambda **more: folder_dataset(data_files=f"{folder}/**", **more),
         lambda **more: folder_dataset(data_files=f"{folder}/**", streaming=True, **more),
@@ -195,7 +195,7 @@ def test_a_label_of_the_metadata_stays_as_it_is(tmp_path):
         '{"file_name": "dog/b.zarr", "label": "well"}\n'
     )
     for rows in (
-        hfzarr.load_zarr_dataset(folder)["train"],
+        hfzarr.load_zarr_dataset(folder),
         folder_dataset(data_dir=str(folder), split="train"),
         folder_dataset(data_files=f"{folder}/**", split="train"),
     ):

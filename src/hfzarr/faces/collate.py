@@ -47,7 +47,7 @@ class ZarrCollator:
         read whole.
     level
         Which level of an image: 0 is the finest, -1 the coarsest, or its name.
-    column
+    column_name
         Name of the column whose cells are handles, selections (read as they are), or the text of
         either.
     label_column
@@ -98,14 +98,14 @@ class ZarrCollator:
     def __init__(
         self,
         patch_size: int | Sequence[int] | Mapping[str, int] | None = None,
-        *,
         level: int | str = 0,
-        column: str = "zarr",
         label_column: str | None = "label",
+        column_name: str = "zarr",
+        rng: np.random.Generator | None = None,
+        *,
         columns: Sequence[str] = (),
         array: str | None = None,
         seed: int | None = None,
-        rng: np.random.Generator | None = None,
         to: Kind | None = None,
         edge: Literal["raise", "pad"] = "raise",
         pad_value: Any = 0,
@@ -114,7 +114,7 @@ class ZarrCollator:
     ) -> None:
         self.patch_size = patch_size
         self.level = level
-        self.column = column
+        self.column_name = column_name
         self.label_column = label_column
         self.columns = (columns,) if isinstance(columns, str) else tuple(columns)
         self.array = array
@@ -131,7 +131,7 @@ class ZarrCollator:
     def __repr__(self) -> str:
         chosen = ", ".join(
             f"{name}={getattr(self, name)!r}"
-            for name in ("patch_size", "level", "column", "seed", "to")
+            for name in ("patch_size", "level", "column_name", "seed", "to")
         )
         return f"ZarrCollator({chosen})"
 
@@ -205,11 +205,11 @@ class ZarrCollator:
 
     def _cells(self, rows: Sequence[Mapping[str, Any]]) -> list[ZarrHandle | ZarrSelection]:
         cells = []
-        for number, cell in enumerate(_column(rows, self.column)):
+        for number, cell in enumerate(_column(rows, self.column_name)):
             if cell is None:
                 raise TargetError(
-                    f"row {number} of the batch has nothing in column {self.column!r}, so there "
-                    "are no pixels. Leave such rows out first, with filter()."
+                    f"row {number} of the batch has nothing in column {self.column_name!r}, so "
+                    "there are no pixels. Leave such rows out first, with filter()."
                 )
             with naming_row(f"row {number} of the batch"):
                 cells.append(parse_cell(cell, options=self._storage_options))
@@ -367,7 +367,7 @@ def _column(rows: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
         if name not in row:
             raise TargetError(
                 f"row {number} of the batch has no column {name!r}; it has {list(row)[:_SHOWN]}. "
-                "Name the right one with column=, label_column= or columns=."
+                "Name the right one with column_name=, label_column= or columns=."
             )
     return [row[name] for row in rows]
 

@@ -102,7 +102,7 @@ def load_from_disk(
 
 
 def load_zarr_dataset(
-    folder: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str],
     *,
     column: str = "zarr",
     drop_labels: bool | None = None,
@@ -117,7 +117,7 @@ def load_zarr_dataset(
 
     Parameters
     ----------
-    folder
+    data_dir
         A folder or an fsspec URL.
     column
         Name of the column of stores.
@@ -128,14 +128,15 @@ def load_zarr_dataset(
         Whether to leave files ``metadata.csv``, ``.jsonl`` and ``.parquet`` unread.
     split
         One split, several as ``"train+test"``, or ``"all"``. Folders named ``train``,
-        ``validation`` and ``test`` are splits; without them, everything is ``train``.
+        ``validation`` and ``test`` are splits; without them, everything is ``train``, one
+        dataset.
     storage_options
         Options for fsspec.
 
     Returns
     -------
-    datasets.DatasetDict or datasets.Dataset
-        All splits, or the one that was asked for.
+    datasets.Dataset or datasets.DatasetDict
+        What was asked for; without ``split``, all splits where there are several.
 
     Raises
     ------
@@ -152,7 +153,7 @@ def load_zarr_dataset(
     >>> folder = tempfile.mkdtemp()
     >>> for name in ("cat/1.zarr", "dog/2.zarr"):
     ...     _ = zarr.create_array(f"{folder}/{name}", shape=(4, 6), dtype="uint8")
-    >>> ds = load_zarr_dataset(folder, split="train")
+    >>> ds = load_zarr_dataset(folder)
     >>> ds.features["label"].names, ds[1]["zarr"].shape
     (['cat', 'dog'], (4, 6))
     """
@@ -163,7 +164,7 @@ def load_zarr_dataset(
 
     options = StorageOptions.of(storage_options)
     stores = scanned_stores(
-        folder,
+        data_dir,
         column=column,
         labels=None if drop_labels is None else not drop_labels,
         merge=not drop_metadata,
@@ -175,7 +176,10 @@ def load_zarr_dataset(
         info = datasets.DatasetInfo(features=features.copy())
         rows = InMemoryTable(cast_table_to_features(table, features))
         made[name] = datasets.Dataset(rows, info=info, split=datasets.NamedSplit(name))
-    return made if split is None else _chosen(made, str(split))
+    if split is None:
+        # Without folders for splits there is nothing to choose from.
+        return made if len(made) > 1 else next(iter(made.values()))
+    return _chosen(made, str(split))
 
 
 def _chosen(splits: datasets.DatasetDict, wanted: str) -> datasets.Dataset:

@@ -167,7 +167,7 @@ def _fill(dtype: np.dtype[Any]) -> Any:
     if dtype.kind in "fc":
         return np.nan
     if dtype.kind in "mM":
-        return dtype.type("NaT")
+        return np.array("NaT", dtype)[()]
     return "" if dtype.kind in "UST" else 0
 
 

@@ -377,6 +377,11 @@ class Manifest:
             if name != self.column
         )
 
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        # dask would take slices of one table for the same.
+        again, parts = self.__reduce__()
+        return again.__qualname__, parts
+
     def __reduce__(self) -> tuple[Any, ...]:
         import pyarrow as pa
 

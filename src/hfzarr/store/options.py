@@ -139,14 +139,25 @@ def _named(mapping: Mapping[Any, Any]) -> bool:
 
 def _keep(secret: dict[str, Any]) -> str:
     """Put secrets into the register and return their name, the same for the same secrets."""
-    # What JSON cannot say (a session, a client) is known by itself.
-    content = json.dumps(secret, sort_keys=True, default=lambda value: f"<{id(value)}>").encode()
+    content = _spelled(secret).encode()
     secret = _copied(secret)
     # Salted, so that a short password cannot be guessed from the name.
     name = hashlib.blake2b(content, key=_salt, digest_size=8).hexdigest()
     with _lock:
         _kept.setdefault(name, secret)
     return name
+
+
+def _spelled(value: Any) -> str:
+    """Return text that is the same for equal values; a session or a client is known by itself."""
+    if isinstance(value, Mapping):
+        items = sorted((_spelled(key), _spelled(one)) for key, one in value.items())
+        return f"{{{items}}}"
+    if isinstance(value, (list, tuple)):
+        return f"{type(value).__name__}{[_spelled(one) for one in value]}"
+    if value is None or type(value) in (str, bytes, bool, int, float):
+        return f"{type(value).__name__}:{value!r}"
+    return f"<{id(value)}>"
 
 
 def _copied(value: Any) -> Any:
