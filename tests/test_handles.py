@@ -357,7 +357,7 @@ def test_indices_are_numpys(places: Path, key: Any) -> None:
     "key",
     [
         5, -6, (0, 0, 7), (0, 0, 0, 0), 1.0, True, (..., ...), [[0, 1]], np.ones(CUBE.shape, bool),
-        [0.5], [5], [-6], np.ones(4, bool), {}, object(), ([0], [1]), slice("a", "b"),
+        [0.5], [5], [-6], np.ones(4, bool), {}, frozenset(), ([0], [1]), slice("a", "b"),
         slice(0.5, 1), slice(None, None, 0),
     ],
     ids=str,

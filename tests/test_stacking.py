@@ -1,4 +1,4 @@
-"""Rows of a manifest as one lazy Dataset: its pixels are those that zarr-python reads, row by row."""
+"""Rows of a manifest as one lazy Dataset: its pixels are those that zarr-python reads of each."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import pickle
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,8 +26,6 @@ pytest.importorskip("pyarrow")
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from servers import http_server, s3_server
-from stores import climate, ome_attrs, write_cf, write_image, write_plate, zip_folder
 
 import hfzarr
 from hfzarr.errors import (
@@ -37,6 +37,9 @@ from hfzarr.errors import (
     StoreNotFoundError,
     TargetError,
 )
+from hfzarr.run.pool import for_each_waiting
+from servers import http_server, s3_server
+from stores import climate, ome_attrs, write_cf, write_image, write_plate, zip_folder
 
 SHAPE, CHUNKS, COUNT = (2, 7, 6), (1, 3, 4), 4
 WAYS = ("bare", "facts", "carried", "mixed")
@@ -460,6 +463,35 @@ def test_requests_over_http(folder, pixels, tabled):
             assert len(asked) == 2
 
 
+def test_a_remote_store_that_is_gone_gives_no_pixels(folder, tabled, tmp_path):
+    shutil.copytree(folder / "images", tmp_path / "images")
+    names = pa.array([f"images/{i}.zarr" for i in range(COUNT)])
+    pq.write_table(tabled["carried"].set_column(0, "zarr", names), tmp_path / "index.parquet")
+    shutil.rmtree(tmp_path / "images" / "2.zarr")
+    with http_server(tmp_path) as (url, _):
+        found = stack(f"{url}/index.parquet")["image"]
+        assert found[1].values.any()
+        with pytest.raises(StoreNotFoundError, match=r"^row 2 of 'index.parquet'"):
+            found.load()
+
+
+def test_a_manifest_from_elsewhere_opens_nothing_of_this_machine(folder, pixels, tmp_path):
+    stores = pa.array([str(folder / "images" / f"{i}.zarr") for i in range(COUNT)])
+    pq.write_table(pa.table({"zarr": stores}), tmp_path / "index.parquet")
+    with http_server(tmp_path) as (url, _):
+        for way in (stack, lambda target: xr.open_datatree(target, engine="hfzarr")):
+            with pytest.raises(TargetError, match="row 0 of"):
+                way(f"{url}/index.parquet")
+        found = stack(f"{url}/index.parquet", trusted=True)
+        np.testing.assert_array_equal(found["image"].values, pixels)
+
+
+def test_a_manifest_that_is_not_there(tmp_path):
+    for name in ("none.parquet", "none.csv", "none.jsonl"):
+        with pytest.raises(StoreNotFoundError, match="none"):
+            stack(tmp_path / name)
+
+
 def test_each_chunk_is_asked_for_once_for_batches(folder, pixels):
     hfzarr.scan(folder / "images", metadata=True).save(folder / "index.parquet")
     with http_server(folder) as (url, asked):
@@ -561,16 +593,49 @@ def test_an_error_names_the_one_broken_row_among_many(tmp_path, broken):
     spoil(tmp_path / "33.zarr")
     found = stack(facts)
     assert found["image"][:33].values.shape == (33, 1, 3, 4)
-    with pytest.raises(error, match="^row 33 of"):
+    with pytest.raises(error, match=r"^row 33 of"):
         found["image"].load()
-    with pytest.raises(error, match="^row 33 of"):
+    with pytest.raises(error, match=r"^row 33 of"):
         stack(facts.to_arrow().select(["zarr"]))["image"].load()
     if broken != "chunk":
-        with pytest.raises(error, match="^row 33 of"):
+        with pytest.raises(error, match=r"^row 33 of"):
             xr.open_datatree(facts, engine="hfzarr")
 
 
 # -- who reads
+
+
+def test_many_waiting_calls_at_once():
+    done, most, now, lock = [], 0, 0, threading.Lock()
+
+    def wait(item: int) -> None:
+        nonlocal most, now
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.01)
+        with lock:
+            now -= 1
+            done.append(item)
+
+    for_each_waiting(wait, range(40), width=8)
+    assert sorted(done) == list(range(40))
+    assert 1 < most <= 8
+    for_each_waiting(wait, [])
+
+
+def test_after_an_error_no_further_call_is_begun():
+    begun: list[int] = []
+
+    def fail(item: int) -> None:
+        begun.append(item)
+        time.sleep(0.01)
+        if item == 3:
+            raise KeyError("three")
+
+    with pytest.raises(KeyError, match="three"):
+        for_each_waiting(fail, range(1000), width=4)
+    assert len(begun) < 100
 
 
 def test_dask_chunks_are_those_of_the_stores(tabled, pixels):

@@ -270,6 +270,7 @@ def test_no_repr_or_error_shows_the_secrets_of_a_url(url: str) -> None:
     assert "host.example" in repr(handle) or "bucket" in repr(handle)
 
 
+@pytest.mark.filterwarnings("ignore:fs .* was not created with `asynchronous=True`")
 @pytest.mark.parametrize("chain", ["", "simplecache::"])
 @pytest.mark.parametrize("name", ["cells.zarr", "nowhere.zarr", "nowhere.zip"])
 def test_nothing_that_is_shown_holds_the_secrets_of_a_url(

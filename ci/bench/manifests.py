@@ -25,10 +25,12 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+import zarr
 
-from stores import write_small
+from stores import STEP, consolidate
 
 GOAL = 2.0
+SIDE = 64
 OURS, STRIPPED = "ome", "stripped"
 
 
@@ -131,20 +133,42 @@ JOBS = {
 }
 
 
+def write_model(path: Path, *, ome: bool) -> None:
+    """Write an image of one chunk; with coordinates as arrays of the store, unless as OME-Zarr."""
+    axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "yx"]
+    scale = [{"type": "scale", "scale": [STEP, STEP]}]
+    levels = [{"path": "0", "coordinateTransformations": scale}]
+    attributes = {"ome": {"version": "0.5", "multiscales": [{"axes": axes, "datasets": levels}]}}
+    group = zarr.create_group(path, attributes=attributes if ome else {})
+    image = np.arange(SIDE * SIDE, dtype="uint16").reshape(SIDE, SIDE)
+    arrays = (
+        {"0": image} if ome else {"image": image, **dict.fromkeys("yx", STEP * np.arange(SIDE))}
+    )
+    for name, values in arrays.items():
+        dims = [name] if name in "yx" else ["y", "x"]
+        group.create_array(name, data=values, chunks=values.shape, dimension_names=dims)
+    consolidate(path)
+
+
 def make(folder: Path, count: int) -> None:
     """Write stores, each twice: as OME-Zarr, and stripped to what xarray's own engine can open."""
     import hfzarr
 
-    models = write_small(folder / "model", 0)
-    for kind, model in zip((OURS, STRIPPED), models, strict=True):
+    for kind in (OURS, STRIPPED):
+        write_model(folder / "model" / kind, ome=kind == OURS)
         for number in range(count):
             place = folder / kind / f"{number:05}.zarr"
             # Links are made faster than copies, and read alike.
-            shutil.copytree(model, place, copy_function=os.link)
-    manifest = hfzarr.scan(folder / OURS, metadata=True)
-    manifest.save(folder / "carried.parquet")
-    table = manifest.to_arrow()
-    # In another order, columns that are not there make rows that say less.
+            shutil.copytree(folder / "model" / kind, place, copy_function=os.link)
+    table = hfzarr.scan(folder / OURS, metadata=True).to_arrow()
+    # Stores of the world have metadata of their own, which does not pack into one value.
+    place = table.column_names.index("zarr_metadata")
+    own = [
+        text.replace('"version"', f'"name": "image {number}", "version"', 1)
+        for number, text in enumerate(table["zarr_metadata"].to_pylist())
+    ]
+    table = table.set_column(place, "zarr_metadata", [own])
+    hfzarr.open_manifest(table).save(folder / "carried.parquet")
     without = [name for name in table.column_names if name != "zarr_metadata"]
     hfzarr.open_manifest(table.select(without)).save(folder / "facts.parquet")
     hfzarr.open_manifest(table.select(["zarr"])).save(folder / "bare.parquet")

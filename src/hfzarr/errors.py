@@ -13,6 +13,7 @@ __all__ = [
     "HfzarrError",
     "InvalidMetadataError",
     "MissingDependencyError",
+    "NoPixelsError",
     "NodeNotFoundError",
     "ReadError",
     "RepairWarning",
@@ -31,6 +32,10 @@ class HfzarrError(Exception):
 
 class TargetError(HfzarrError, TypeError, ValueError):
     """The target or an option is not of a kind that can be opened."""
+
+
+class NoPixelsError(TargetError, AttributeError):
+    """A group was asked for what only an array or an image has, such as a shape."""
 
 
 class StoreNotFoundError(HfzarrError, FileNotFoundError):

@@ -89,6 +89,9 @@ def _finished(
     root = found.setdefault("", Dataset())
     root.encoding[DIAGNOSIS_KEY] = opening.diagnosis(kind, None if ome is None else ome.version)
     root.encoding[ORIGIN_KEY] = Origin.of(opening.location, opening.path, found)
+    if opening.location.kind in ("url", "zip"):
+        # Otherwise xarray puts it there, with the password that it may hold.
+        root.encoding["source"] = opening.location.shown
     root.set_close(opening.source.close)
     return found
 

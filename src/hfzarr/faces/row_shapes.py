@@ -14,7 +14,7 @@ from hfzarr.errors import AmbiguousTargetError
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset
 
-__all__ = ["Even", "RowShape", "check_alike", "shape_of"]
+__all__ = ["Even", "RowShape", "alike", "check_alike", "shape_of"]
 
 # How far positions may lie from even spacing, as a part of a step.
 _TOLERANCE = 1e-6
@@ -33,19 +33,45 @@ class Even:
     first
         Position of pixel 0.
     step
-        From pixel to pixel.
+        From pixel to pixel; None where a single pixel does not tell.
+    size
+        Number of pixels.
     unit
-        Unit of both, or None.
+        Unit of positions, or None.
     """
 
     first: float
-    step: float
+    step: float | None
+    size: int
     unit: str | None = None
 
-    @classmethod
-    def of(cls, first: float, step: float, unit: str | None) -> Even:
-        """Return positions in as many digits as survive arithmetic, so that equal ones are."""
-        return cls(float(f"{first:.12g}"), float(f"{step:.9g}"), unit)
+    @property
+    def stride(self) -> float:
+        """The step, 1 where none is known."""
+        return 1.0 if self.step is None else self.step
+
+    def spaced_like(self, other: Even) -> bool:
+        """Whether steps are the same, as far as arithmetic tells over the length of both."""
+        if self.unit != other.unit or None in (self.step, other.step):
+            return self.unit == other.unit
+        reach = max(self.size, other.size) - 1
+        return abs(self.stride - other.stride) * reach <= self._slack(other)
+
+    def starts_like(self, other: Even) -> bool:
+        """Whether pixel 0 lies at the same place, as far as arithmetic tells."""
+        return self.unit == other.unit and abs(self.first - other.first) <= self._slack(other)
+
+    def _slack(self, other: Even) -> float:
+        ends = [abs(one.first) + abs(one.stride) * one.size for one in (self, other)]
+        step = min(abs(self.stride), abs(other.stride))
+        return _TOLERANCE * step + 8 * float(np.spacing(max(ends)))
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Return whether two coordinates are the same, as far as they are told."""
+    if isinstance(one, Even) and isinstance(other, Even):
+        return one.spaced_like(other) and one.starts_like(other)
+    return bool(one == other)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +83,17 @@ class RowShape:
     variables
         For each data variable its name, dims, shape and dtype.
     positions
-        For each coordinate of which that is known: an `Even`, or text that tells it from others.
+        For each coordinate of which that is known: an `Even`, a tuple of texts (of which it may
+        have none), or text that tells it from others.
+    coords
+        Dims and dtype of each coordinate; None where the row was told of, not opened.
     """
 
     variables: tuple[Layout, ...]
     positions: Mapping[Hashable, Any] = field(default_factory=dict, hash=False)
+    coords: Mapping[Hashable, tuple[tuple[Hashable, ...], np.dtype[Any]]] | None = field(
+        default=None, hash=False
+    )
 
     @property
     def kinds(self) -> tuple[Any, ...]:
@@ -82,8 +114,9 @@ class RowShape:
         if found.variables != self.variables:
             return f"{_said(self.variables)} was recorded, and {_said(found.variables)} is there"
         for name, told in self.positions.items():
-            if name in found.positions and found.positions[name] != told:
-                return f"coordinate {name!r}: {told} was recorded, {found.positions[name]} is there"
+            there = found.positions.get(name, () if isinstance(told, tuple) else told)
+            if not alike(told, there):
+                return f"coordinate {name!r}: {told} was recorded, and {there} is there"
         return ""
 
 
@@ -98,23 +131,23 @@ def shape_of(dataset: Dataset) -> RowShape:
             for name, one in dataset.coords.items()
             if one.size <= _SMALL or name in dataset.indexes
         },
+        coords={name: (one.dims, one.dtype) for name, one in dataset.coords.items()},
     )
 
 
 def _positions(coord: DataArray) -> Any:
     values, unit = coord.values, coord.attrs.get("units")
     if coord.dims == (coord.name,) and values.dtype.kind == "f" and np.isfinite(values).all():
-        steps = max(len(values) - 1, 1)
-        step = float(values[-1] - values[0]) / steps if len(values) > 1 else 1.0
-        even = values[:1] + step * np.arange(len(values))
-        if len(values) and np.abs(values - even).max() <= _TOLERANCE * abs(step):
-            return Even.of(float(values[0]), step, unit)
+        n = len(values)
+        step = float(values[-1] - values[0]) / (n - 1) if n > 1 else None
+        even = values[:1] + (step or 0.0) * np.arange(n)
+        if n and np.abs(values - even).max() <= _TOLERANCE * abs(step or 1.0):
+            return Even(float(values[0]), step, n, unit)
     if coord.dims and values.dtype.kind in "UST" and len(values) <= 64:
         return tuple(str(one) for one in values.ravel())
     content = values.tobytes() if values.dtype != object else repr(values.tolist()).encode()
-    told = repr(
-        (coord.dims, values.shape, str(values.dtype), sorted(map(repr, coord.attrs.items())))
-    )
+    attrs = sorted(map(repr, coord.attrs.items()))
+    told = repr((coord.dims, values.shape, str(values.dtype), attrs))
     return hashlib.blake2b(content + told.encode(), digest_size=8).hexdigest()
 
 

@@ -157,13 +157,13 @@ class RowVariable:
         dataset = self.opener.open(self.cell, self.told)
         with naming_row(handle_of(self.cell).row):
             variable = dataset.variables.get(self.name)
-            if variable is None or (variable.shape, variable.dtype) != (self.shape, self.dtype):
+            if variable is None or variable.shape != self.shape:
                 there = "is not there" if variable is None else f"is {variable.shape}"
                 raise ChangedSourceError(
-                    f"{self.cell!r} was to have {self.name!r} with shape {self.shape} and dtype "
-                    f"{self.dtype}, like the first row, and it {there}"
+                    f"{self.cell!r} was to have {self.name!r} with shape {self.shape}, like the "
+                    f"first row, and it {there}"
                 )
-            return np.asarray(variable[selection].values)
+            return np.asarray(variable[selection].values).astype(self.dtype, copy=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

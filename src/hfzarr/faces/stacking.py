@@ -67,7 +67,10 @@ def stacked_dataset(
     check_alike(shapes, [manifest.row_name(i) for i in range(len(cells))], pad=pad)
     sizes = {dim: max(row.sizes[dim] for row in shapes) for dim in shapes[0].sizes}
     stack = _Stack(first, cells, shapes, sizes, opener)
-    variables = {name: stack.variable(name) for name in first.data_vars}
+    variables = {
+        name: stack.variable(name, one.dims, one.attrs, one.dtype, [True] * len(cells))
+        for name, one in first.data_vars.items()
+    }
     coords = stacked_coords(first, shapes, sizes, stack.variable) | lengths(shapes, sizes)
     coords |= _along_rows(columns, taken={*variables, *coords, *sizes, ROW})
     attrs = {key: value for key, value in first.attrs.items() if key != "name"}
@@ -136,28 +139,30 @@ class _Stack:
         self._sizes = sizes
         self._opener = opener
 
-    def variable(self, name: Hashable) -> Variable:
+    def variable(
+        self,
+        name: Hashable,
+        dims: tuple[Hashable, ...],
+        attrs: Mapping[str, Any],
+        dtype: np.dtype[Any],
+        has: Sequence[bool],
+    ) -> Variable:
         """Return the variable of a name, with ``row`` in front, lazily."""
-        variable = self._first.variables[name]
-        lengths = dict(zip(variable.dims, variable.shape, strict=True)) | dict(self._sizes)
-        shape = tuple(lengths[dim] for dim in variable.dims)
-        fill = _fill(variable.dtype)
+        known = dict(self._first.sizes) | dict(self._sizes)
+        shape = tuple(known[dim] for dim in dims)
+        fill = _fill(dtype)
         grid = np.empty(len(self._rows), dtype=object)
         for i, (cell, row, sizes) in enumerate(self._rows):
-            own = tuple(sizes.get(dim, lengths[dim]) for dim in variable.dims)
+            own = tuple(sizes.get(dim, known[dim]) for dim in dims)
             inner = RowVariable(
-                opener=self._opener,
-                cell=cell,
-                name=name,
-                told=row,
-                shape=own,
-                dtype=variable.dtype,
+                opener=self._opener, cell=cell, name=name, told=row, shape=own, dtype=dtype
             )
             padded = PaddedVariable(inner=inner, shape=shape, fill=fill)
-            grid[i] = inner if own == shape else padded
-        data = indexing.LazilyIndexedArray(StackedArray(grid, shape, variable.dtype, fill))
-        out = Variable((ROW, *variable.dims), data, variable.attrs, fastpath=True)
-        chunks = variable.encoding.get("preferred_chunks", {})
+            grid[i] = None if not has[i] else inner if own == shape else padded
+        data = indexing.LazilyIndexedArray(StackedArray(grid, shape, dtype, fill))
+        out = Variable((ROW, *dims), data, attrs, fastpath=True)
+        there = self._first.variables.get(name)
+        chunks = {} if there is None else there.encoding.get("preferred_chunks", {})
         out.encoding = {"preferred_chunks": {ROW: 1, **chunks}}
         return out
 

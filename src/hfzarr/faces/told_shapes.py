@@ -132,8 +132,10 @@ def _told_positions(dims: Sequence[str], told: Mapping[str, Any]) -> dict[Hashab
     scale, translation = told["scale"], told["translation"]
     if scale is not None and translation is not None:
         units = told["unit"] or [None] * len(dims)
-        for dim, first, step, unit in zip(dims, translation, scale, units, strict=True):
-            positions[dim] = Even.of(first, step, unit)
-    if told["channels"]:
-        positions["c"] = tuple(told["channels"])
+        for dim, first, step, unit, n in zip(
+            dims, translation, scale, units, told["shape"], strict=True
+        ):
+            positions[dim] = Even(float(first), float(step), int(n), unit)
+    if "c" in dims:
+        positions["c"] = tuple(told["channels"] or ())
     return positions

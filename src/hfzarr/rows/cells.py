@@ -27,7 +27,8 @@ SELECTION_FIELDS = ("path", "node", "level", "start", "stop", "step")
 _ZIPPED = re.compile(r"\.(zip|ozx)$", re.IGNORECASE)
 # A path may hold any of these marks, so only the whole form counts.
 _SELECTED = re.compile(
-    r"(?P<url>.+)#(?P<node>[^#@\[\]]*)(?:@(?P<level>[^#@\[\]]+))?\[(?P<at>[\d:, ]*)\]$"
+    r"(?P<url>.+)#(?P<node>[^#@\[\]]*)(?:@(?P<level>[^#@\[\]]+))?\[(?P<at>[\d:, ]*)\]\Z",
+    re.DOTALL,
 )
 _IN_ZIP = re.compile(r"(?P<url>.+\.(?:zip|ozx))#(?P<node>[^#@\[\]]+)$", re.IGNORECASE)
 
@@ -161,6 +162,24 @@ def parse_cell(
     return ZarrHandle(join(base, text), "", by_reference, row, metadata)
 
 
+def _spans(value: Mapping[str, Any]) -> tuple[Span, ...]:
+    try:
+        starts = [int(start) for start in value["start"]]
+        stops = [None if n is None else int(n) for n in value.get("stop") or [None] * len(starts)]
+        steps = [int(step) for step in value.get("step") or [1] * len(starts)]
+        spans = tuple(Span(*one) for one in zip(starts, stops, steps, strict=True))
+    except (TypeError, ValueError):
+        spans, starts = (), [-1]
+    stops_or_0 = [span.stop or 0 for span in spans]
+    if min([*starts, *stops_or_0], default=0) < 0 or any(span.step < 1 for span in spans):
+        raise TargetError(
+            "a selection has a start, a stop (or null) and a step for each axis, in whole pixels "
+            f"from 0 on; this has start={value.get('start')!r}, stop={value.get('stop')!r}, "
+            f"step={value.get('step')!r}"
+        )
+    return spans
+
+
 def _selection(
     value: Mapping[str, Any],
     base: str,
@@ -169,18 +188,6 @@ def _selection(
     metadata: str | None = None,
 ) -> ZarrSelection:
     node, level = str(value.get("node") or ""), str(value.get("level") or "")
-    starts = list(value["start"])
-    stops = list(value.get("stop") or [None] * len(starts))
-    steps = list(value.get("step") or [1] * len(starts))
-    numbers = [*starts, *(stop for stop in stops if stop is not None), *steps]
-    if not len(starts) == len(stops) == len(steps) or any(int(n) < 0 for n in numbers):
-        raise TargetError(
-            "a selection has a start, a stop (or null) and a step for each axis, in pixels from 0 "
-            f"on; this has start={starts}, stop={stops}, step={steps}"
-        )
-    spans = tuple(
-        Span(int(start), None if stop is None else int(stop), int(step or 1))
-        for start, stop, step in zip(starts, stops, steps, strict=True)
-    )
-    handle = ZarrHandle(join(base, cell_text(value["path"])), node, options, row, metadata)
+    spans = _spans(value)
+    handle = ZarrHandle(join(base, cell_text(value.get("path"))), node, options, row, metadata)
     return ZarrSelection(handle, spans, level)

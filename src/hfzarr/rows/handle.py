@@ -166,6 +166,8 @@ class ZarrHandle(_Memory):
         from hfzarr.rows.kinds import OmeZarr
 
         # Nothing is read for a name that no kind has: libraries ask for many.
+        if name in vars(ZarrHandle) and not name.startswith("_"):
+            self._pixels()  # raises once more what Python took for a missing attribute
         if name.startswith("_") or name not in vars(OmeZarr) or isinstance(self, OmeZarr):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         if self.kind != "image":
@@ -192,14 +194,18 @@ class ZarrHandle(_Memory):
 
     def keys(self) -> list[str]:
         """Return the names of the arrays and groups directly below a group."""
-        if self.kind == "array":
-            raise TargetError(f"{self!r} is an array, which has no members; index it with slices")
+        with self.store.naming():
+            if self.kind == "array":
+                raise TargetError(f"{self!r} is an array without members; index it with slices")
         return [path.rpartition("/")[2] for path in self.store.children(self.node)]
 
     def __contains__(self, name: object) -> bool:
-        # A path that climbs out of the store is a TargetError.
-        with contextlib.suppress(NodeNotFoundError, TargetError):
-            return isinstance(name, str) and bool(self._child(name).kind)
+        try:
+            child = self._child(name) if isinstance(name, str) else None
+        except TargetError:  # it leads out of the store
+            return False
+        with contextlib.suppress(NodeNotFoundError):
+            return child is not None and bool(child.kind)
         return False
 
     # Without it, Python would iterate by means of __getitem__.
@@ -226,7 +232,9 @@ class ZarrHandle(_Memory):
         return StoreInfo(
             zarr_format=look.node.zarr_format,
             kind=look.kind,
-            arrays=tuple(self._relative(path) for path in self.store.arrays_below(self.node)),
+            arrays=tuple(
+                path[len(self.node) :].lstrip("/") for path in self.store.arrays_below(self.node)
+            ),
             attrs=dict(look.node.attrs),
         )
 
@@ -235,9 +243,6 @@ class ZarrHandle(_Memory):
         from hfzarr.rows.kinds import ZarrArray
 
         return [self.at(ZarrArray, path) for path in self.store.arrays_below(self.node)]
-
-    def _relative(self, path: str) -> str:
-        return path[len(self.node) :].lstrip("/")
 
     def array(self, path: str = "") -> ZarrArray:
         """Return the array at a path below it, or raise with a list of those there are."""
@@ -298,20 +303,14 @@ class ZarrHandle(_Memory):
         return self.store.image(self.node).levels[0].dims if image else self._pixels().dim_names
 
     def read(self, selection: Any = None, *, level: int | str = 0) -> AnyArray:
-        """Read pixels.
+        """Return pixels as a new array; axes indexed by an integer are dropped.
 
         Parameters
         ----------
         selection
-            NumPy's indices: integers, slices with any step, an ellipsis, one 1-D array of
-            integers or booleans; by default everything.
+            NumPy's indices: integers, slices, an ellipsis, one 1-D array of integers or booleans.
         level
             Which level of an image: 0 is the finest, -1 the coarsest, or its name.
-
-        Returns
-        -------
-        numpy.ndarray
-            A new array; axes indexed by an integer are dropped.
 
         Raises
         ------
@@ -378,8 +377,7 @@ class ZarrHandle(_Memory):
         level
             Which level of an image.
         edge
-            What becomes of the pixels that whole strides do not reach, as for
-            ``Dataset.hfzarr.patches``: every patch has the full size with each of them.
+            As for ``Dataset.hfzarr.patches``; every patch has the full size.
 
         Yields
         ------
@@ -400,10 +398,8 @@ class ZarrHandle(_Memory):
 
         Parameters
         ----------
-        patch_size
+        patch_size, level
             As for `iter_patches`.
-        level
-            Which level of an image.
         rng
             A `numpy.random.Generator`, or anything that makes one.
 
@@ -417,14 +413,14 @@ class ZarrHandle(_Memory):
         return random_patch(self, patch_size, level=level, rng=rng)
 
     def open_dataset(self, **options: Any) -> Dataset:
-        """Return it as a Dataset: ``xarray.open_dataset(self, engine="hfzarr", **options)``."""
+        """Return ``xarray.open_dataset(self, engine="hfzarr", **options)``."""
         import xarray as xr
 
         with self.store.naming():
             return xr.open_dataset(self, engine="hfzarr", **options)
 
     def open_datatree(self, **options: Any) -> DataTree:
-        """Return it as a tree: ``xarray.open_datatree(self, engine="hfzarr", **options)``."""
+        """Return ``xarray.open_datatree(self, engine="hfzarr", **options)``."""
         import xarray as xr
 
         with self.store.naming():
@@ -432,6 +428,10 @@ class ZarrHandle(_Memory):
 
     def to_xarray(self, level: int | str | None = None) -> Dataset:
         """Return it as a lazy Dataset, with dimension names and coordinates."""
+        from hfzarr.rows.labeled import labeled_dataset
+
+        if self.kind == "array" and level is None:
+            return labeled_dataset(self)[0]
         return self.open_dataset(level=level)
 
     def thumbnail(self, level: int | str | None = -1, *, size: int = 256) -> AnyArray:

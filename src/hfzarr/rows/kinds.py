@@ -92,7 +92,8 @@ class OmeZarr(ZarrGroup):
         NodeNotFoundError
             The image has no such level.
         """
-        return self._array(find_level(self._image(), level))
+        with self.store.naming():
+            return self._array(find_level(self._image(), level))
 
     def _array(self, level: Level) -> ZarrArray:
         return self.at(ZarrArray, join_path(self.node, level.path))
@@ -157,7 +158,8 @@ class OmeZarr(ZarrGroup):
         if "labels" not in self:
             return ()
         below = self["labels"]
-        return tuple(f"labels/{name}" for name in below if below[name].kind == "image")
+        names = below.keys()
+        return tuple(f"labels/{name}" for name in names if below[name].kind == "image")
 
     @property
     def ome_version(self) -> str:

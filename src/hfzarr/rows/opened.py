@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hfzarr.errors import HfzarrError, NodeNotFoundError, TargetError
+from hfzarr.errors import HfzarrError, NodeNotFoundError, NoPixelsError, StoreNotFoundError
 from hfzarr.model.array import ArrayMeta
 from hfzarr.model.ome.image import Image, Level
 from hfzarr.model.ome.version import OmeAttrs
@@ -172,7 +172,7 @@ class OpenedStore:
 
         Raises
         ------
-        TargetError
+        NoPixelsError
             A group has no pixels of its own.
         """
         kind = self.look(path).kind
@@ -181,7 +181,7 @@ class OpenedStore:
         if kind == "image":
             return find_level(self.image(path), level).array
         names = [below[len(path) :].lstrip("/") for below in self.arrays_below(path)]
-        raise TargetError(
+        raise NoPixelsError(
             f"node {path or '/'!r} of {self._location.shown!r} is of kind {kind!r} and has no "
             f"pixels of its own. Choose an array: handle[name], with a name of {names[:20]}"
         )
@@ -202,6 +202,9 @@ class OpenedStore:
         """Return what reads the pixels of the array at a path; it keeps the shards' indexes."""
         meta = self.array(path)
         with self._looking():
+            if self._location.kind == "folder" and not os.path.isdir(self._location.url):
+                # Every chunk would be absent, and read as the fill value.
+                raise StoreNotFoundError(f"the folder {self._location.url!r} is no longer there")
             if path not in self._readers:
                 self._readers[path] = ArrayReader(self.source, meta)
             return self._readers[path]

@@ -85,6 +85,14 @@ def random_patch(
     handle: ZarrHandle, patch_size: Lengths, *, level: int | str, rng: Any
 ) -> AnyArray:
     """Read one patch at a place drawn evenly."""
+    with handle.store.naming():
+        key = _drawn(handle, patch_size, level=level, rng=rng)
+    return handle.read(key, level=level)
+
+
+def _drawn(
+    handle: ZarrHandle, patch_size: Lengths, *, level: int | str, rng: Any
+) -> tuple[slice, ...]:
     meta = handle.store.pixels(handle.node, level)
     size = lengths_by_dim(patch_size, handle.dims, "patch_size")
     draw = np.random.default_rng(rng)
@@ -98,4 +106,4 @@ def random_patch(
             )
         start = int(draw.integers(0, length - wanted + 1))
         key.append(slice(start, start + wanted))
-    return handle.read(tuple(key), level=level)
+    return tuple(key)

@@ -21,7 +21,7 @@ _ZIP_SUFFIXES = (".zip", ".ozx")
 _STORE_SUFFIXES = (".zip", ".ozx", ".zarr", ".ome")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Location:
     """Where a node lies.
 
@@ -55,6 +55,10 @@ class Location:
         by_reference = self.url.startswith("hf://")
         options = StorageOptions.of(self.storage_options) if by_reference else self.storage_options
         return _again, (self.kind, self.url, self.path, options, self.held, self.carried)
+
+    def __repr__(self) -> str:
+        path = f", path={self.path!r}" if self.path else ""
+        return f"Location({self.kind!r}, {self.shown!r}{path})"
 
     @property
     def shown(self) -> str:

@@ -139,8 +139,9 @@ def _named(mapping: Mapping[Any, Any]) -> bool:
 
 def _keep(secret: dict[str, Any]) -> str:
     """Put secrets into the register and return their name, the same for the same secrets."""
-    content = _spelled(secret).encode()
+    # The copy is what is known by itself, as it is what stays.
     secret = _copied(secret)
+    content = _spelled(secret).encode()
     # Salted, so that a short password cannot be guessed from the name.
     name = hashlib.blake2b(content, key=_salt, digest_size=8).hexdigest()
     with _lock:
