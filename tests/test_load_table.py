@@ -33,7 +33,7 @@ from hfzarr.faces.table import load_table  # noqa: E402
 from hfzarr.rows import row_shards  # noqa: E402
 from hfzarr.rows.columnar import open_row_table  # noqa: E402
 from hfzarr.rows.handle import ZarrHandle  # noqa: E402
-from hfzarr.rows.row_shards import Column, RowPlan, plan_rows  # noqa: E402
+from hfzarr.plan.row_shards import Column, RowPlan, plan_rows  # noqa: E402
 from hfzarr.run.decode import ChunkDecoder  # noqa: E402
 from hfzarr.store.location import locate  # noqa: E402
 

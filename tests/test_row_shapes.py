@@ -24,7 +24,14 @@ import pyarrow as pa
 
 import hfzarr
 import realstores
-from hfzarr.errors import AmbiguousTargetError, HfzarrError, TargetError
+from hfzarr.errors import (
+    AmbiguousTargetError,
+    ChangedSourceError,
+    HfzarrError,
+    InvalidMetadataError,
+    RepairWarning,
+    TargetError,
+)
 from hfzarr.faces.row_shapes import Even, RowShape, check_alike, shape_of
 from rawstores import scaled, write_array, write_group
 
@@ -219,6 +226,32 @@ def test_stores_that_are_arrays_stack_whatever_their_names(tmp_path, way, pad):
         width = 3 - i if pad else 3
         wanted = (np.arange(6).reshape(2, 3) + 10 * i)[:, :width]
         np.testing.assert_array_equal(only[i, :, :width].values, wanted)
+
+
+def labels(folder: Path) -> Path:
+    image(folder)
+    attrs = json.loads((folder / ".zattrs").read_text("utf-8"))
+    (folder / ".zattrs").write_text(json.dumps({**attrs, "image-label": {"version": "0.4"}}))
+    return folder
+
+
+def plain(folder: Path) -> Path:
+    zarr.create_array(str(folder), data=np.zeros((4, 4), "u1"), dimension_names=("y", "x"))
+    return folder
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "writers", [(image, labels), (labels, image), (image, plain), (plain, image)]
+)
+def test_rows_of_other_kinds_are_refused(tmp_path, way, writers, request):
+    if way == "facts" and writers != (image, plain):
+        reason = "what is recorded does not tell them apart"
+        request.applymarker(pytest.mark.xfail(raises=ChangedSourceError, reason=reason))
+    for i, write in enumerate(writers):
+        write(tmp_path / f"{i}.zarr")
+    with pytest.raises(AmbiguousTargetError, match="differ"):
+        stack(manifests(tmp_path)[way]).load()
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -510,6 +543,34 @@ def test_columns_of_ones_own_that_are_named_as_facts(tmp_path):
         assert found["levels"].values.tolist() == [1.5, 1.5]
 
 
+def test_many_rows_that_were_repaired_are_one_warning(tmp_path):
+    for i in range(5):
+        folder = image(tmp_path / f"{i}.zarr", channels=["A", "B"], **COLOURED)
+        attrs = json.loads((folder / ".zattrs").read_text("utf-8"))
+        del attrs["omero"]["channels"][0]["window"]
+        (folder / ".zattrs").write_text(json.dumps(attrs))
+    with pytest.warns(RepairWarning, match="5 of the 5 rows") as caught:
+        stack(manifests(tmp_path)["bare"])
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    with pytest.raises(HfzarrError, match="row 0 of"):
+        stack(manifests(tmp_path)["bare"], on_invalid="raise")
+
+
+def test_many_rows_without_consolidated_metadata_are_no_more_than_one_warning(tmp_path):
+    for i in range(5):
+        xr.Dataset({"a": ("y", np.ones(3))}).to_zarr(
+            tmp_path / f"{i}.zarr", zarr_format=2, consolidated=False
+        )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert stack(manifests(tmp_path)["bare"]).sizes == {"row": 5, "y": 3}
+        assert len(caught) <= 1
+        tree = xr.open_datatree(manifests(tmp_path)["bare"], engine="hfzarr")
+    assert len(tree.children) == 5
+    assert len(caught) <= 2
+
+
 # -- columns
 
 
@@ -600,6 +661,20 @@ def test_one_store_in_several_rows(stores):
     assert found["image"].values.shape == (3, 4, 4)
 
 
+def test_arrays_of_no_dims_and_of_no_pixels(tmp_path):
+    for i in range(2):
+        zarr.create_array(str(tmp_path / "points" / f"{i}.zarr"), data=np.array(3.5 + i))
+        zarr.create_array(
+            str(tmp_path / "none" / f"{i}.zarr"), shape=(2 * i, 3), dtype="i4", chunks=(1, 3)
+        )
+    for rows in manifests(tmp_path / "points").values():
+        assert stack(rows)["array"].values.tolist() == [3.5, 4.5]
+    for rows in manifests(tmp_path / "none").values():
+        found = stack(rows, pad=True)["array"]
+        assert found.shape == (2, 2, 3)
+        assert not found.values.any()
+
+
 # -- trees
 
 
@@ -614,6 +689,23 @@ def test_a_tree_has_a_child_for_every_row(tmp_path, names):
     for i, child in enumerate(tree.children.values()):
         assert child.attrs["row"] == {"label": i, "tags": ["t"] * i, "when": DAY}
         assert child["0"]["image"].shape == (i + 1, 2)
+
+
+@pytest.mark.parametrize("extension", ["csv", "tsv", "jsonl", "parquet"])
+def test_files_tell_what_the_scan_told(tmp_path, extension):
+    for i in range(3):
+        image(tmp_path / f"{i}.zarr", translation=(i / 3, 0.0))
+    manifest = hfzarr.scan(tmp_path, metadata=True, thumbnails=False)
+    manifest.save(tmp_path / f"index.{extension}")
+    xr.testing.assert_identical(
+        stack(tmp_path / f"index.{extension}").load(), stack(manifest).load()
+    )
+
+
+@pytest.mark.parametrize("told", [["x", "y", "z"], ["{}", "{}", "{}"], ["[" * 9999] * 3])
+def test_metadata_that_is_none(stores, told):
+    with pytest.raises(InvalidMetadataError, match="row 0 of"):
+        stack(pa.table({"zarr": stores, "zarr_metadata": told}))
 
 
 def test_a_tree_of_one_level(stores):

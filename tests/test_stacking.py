@@ -43,8 +43,6 @@ from stores import climate, ome_attrs, write_cf, write_image, write_plate, zip_f
 
 SHAPE, CHUNKS, COUNT = (2, 7, 6), (1, 3, 4), 4
 WAYS = ("bare", "facts", "carried", "mixed")
-# Of a folder of writable zarr v3 stores, no warning is of interest here.
-pytestmark = pytest.mark.filterwarnings("ignore:Consolidated metadata is currently not part")
 
 
 def stack(target: Any, **options: Any) -> xr.Dataset:

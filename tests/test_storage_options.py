@@ -171,7 +171,7 @@ class Session:
         {"headers": {("a", 1): "x"}},
         {"scopes": ("a", "b")},
         {"scopes": ["a", "b"]},
-        {"scopes": {"a", "b"}},
+        {"scopes": {"a"}},
         {"scopes": [("a",), ["a"]]},
         {"headers": {}},
         {"scopes": []},

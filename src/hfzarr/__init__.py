@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from hfzarr.rows.kinds import OmeZarr, ZarrArray, ZarrGroup
     from hfzarr.rows.manifest import Manifest
     from hfzarr.rows.opening import open_manifest
-    from hfzarr.rows.scan import scan
+    from hfzarr.rows.scan import ScanProgress, scan
     from hfzarr.rows.selection import ZarrSelection
 
 __all__ = [
@@ -71,6 +71,7 @@ __all__ = [
     "RepairWarning",
     "ReshardPlan",
     "Resharded",
+    "ScanProgress",
     "StoreInfo",
     "StoreNotFoundError",
     "TargetError",
@@ -109,6 +110,7 @@ _HOMES = {
     "Progress": "hfzarr.faces.progress",
     "ReshardPlan": "hfzarr.plan.reshard",
     "Resharded": "hfzarr.plan.reshard",
+    "ScanProgress": "hfzarr.rows.scan",
     "StoreInfo": "hfzarr.rows.info",
     "Zarr": "hfzarr.faces.feature",
     "ZarrArray": "hfzarr.rows.kinds",

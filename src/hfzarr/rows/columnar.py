@@ -16,7 +16,7 @@ import pyarrow as pa
 from hfzarr.errors import NodeNotFoundError, ReadError, TargetError, UnsupportedError
 from hfzarr.model.array import ArrayMeta
 from hfzarr.model.report import Report, shorten
-from hfzarr.rows.row_shards import Column, RowPlan, plan_rows
+from hfzarr.plan.row_shards import Column, RowPlan, plan_rows
 from hfzarr.run.pool import for_each
 from hfzarr.run.read import ArrayReader
 from hfzarr.store.connect import connect
@@ -337,7 +337,7 @@ def arrow_array(column: Column, values: npt.NDArray[Any]) -> pa.Array:
 
     Examples
     --------
-    >>> from hfzarr.rows.row_shards import Column
+    >>> from hfzarr.plan.row_shards import Column
     >>> column = Column(name="a", value="uint8", cell=(2,), row_bytes=2, chunk=1, file=1)
     >>> arrow_array(column, np.array([[1, 2], [3, 4]], "u1")).to_pylist()
     [[1, 2], [3, 4]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,7 +37,6 @@ class _Memory:
     """Keeps what a handle looked at apart from what it is: no field, never compared or copied."""
 
     __slots__ = ("_store",)
-
     _store: OpenedStore
 
 
@@ -52,11 +52,11 @@ class ZarrHandle(_Memory):
     Parameters
     ----------
     url
-        The store's place: an absolute path or a URL.
+        The store's place: a path or a URL.
     node
         Path of the node in the store; empty for its root.
     options
-        Options for fsspec, by reference.
+        Options for fsspec, a mapping or `StorageOptions`, kept by reference.
     row
         Which row of which table it came from; errors name it.
     metadata
@@ -79,11 +79,12 @@ class ZarrHandle(_Memory):
     row: str = field(default="", compare=False)
     metadata: str | None = field(default=None, compare=False)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "url", os.fspath(self.url))
+        object.__setattr__(self, "options", StorageOptions.of(self.options))
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.url, self.node, self.options, self.row)
-
-    def __copy__(self: H) -> H:
-        return self
 
     def __deepcopy__(self: H, memo: Any) -> H:
         return self
@@ -108,7 +109,7 @@ class ZarrHandle(_Memory):
 
     @property
     def path(self) -> str:
-        """The store's place and the path in it, as one text."""
+        """The store's place and the path in it."""
         return f"{self.url.rstrip('/')}/{self.node}" if self.node else self.url
 
     @property
@@ -402,11 +403,6 @@ class ZarrHandle(_Memory):
             As for `iter_patches`.
         rng
             A `numpy.random.Generator`, or anything that makes one.
-
-        Raises
-        ------
-        TargetError
-            The patch does not fit.
         """
         from hfzarr.rows.patching import random_patch
 

@@ -181,10 +181,11 @@ class OpenedStore:
         if kind == "image":
             return find_level(self.image(path), level).array
         names = [below[len(path) :].lstrip("/") for below in self.arrays_below(path)]
-        raise NoPixelsError(
-            f"node {path or '/'!r} of {self._location.shown!r} is of kind {kind!r} and has no "
-            f"pixels of its own. Choose an array: handle[name], with a name of {names[:20]}"
-        )
+        with self.naming():
+            raise NoPixelsError(
+                f"node {path or '/'!r} of {self._location.shown!r} is of kind {kind!r} and has no "
+                f"pixels of its own. Choose an array: handle[name], with a name of {names[:20]}"
+            )
 
     def arrays_below(self, path: str) -> list[str]:
         """Return the paths of all arrays at and below a node, level by level."""
