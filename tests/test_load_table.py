@@ -30,10 +30,10 @@ datasets = pytest.importorskip("datasets")
 from hfzarr.faces import table_builder  # noqa: E402
 from hfzarr.faces.registration import need_datasets  # noqa: E402
 from hfzarr.faces.table import load_table  # noqa: E402
-from hfzarr.rows import row_shards  # noqa: E402
+from hfzarr.plan import row_shards  # noqa: E402
+from hfzarr.plan.row_shards import Column, RowPlan, plan_rows  # noqa: E402
 from hfzarr.rows.columnar import open_row_table  # noqa: E402
 from hfzarr.rows.handle import ZarrHandle  # noqa: E402
-from hfzarr.plan.row_shards import Column, RowPlan, plan_rows  # noqa: E402
 from hfzarr.run.decode import ChunkDecoder  # noqa: E402
 from hfzarr.store.location import locate  # noqa: E402
 

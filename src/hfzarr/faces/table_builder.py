@@ -16,8 +16,8 @@ import pyarrow as pa
 from datasets.iterable_dataset import ArrowExamplesIterable
 
 from hfzarr.errors import StoreNotFoundError, TargetError
-from hfzarr.rows.columnar import RowTable, open_row_table
 from hfzarr.plan.row_shards import Column
+from hfzarr.rows.columnar import RowTable, open_row_table
 from hfzarr.store.connect import connect
 from hfzarr.store.location import Location, locate
 
