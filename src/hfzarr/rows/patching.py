@@ -12,7 +12,6 @@ import xarray as xr
 from hfzarr.errors import TargetError
 from hfzarr.plan.windows import Edge
 from hfzarr.rows.labeled import pixels_variable
-from hfzarr.rows.opened import naming_row
 
 if TYPE_CHECKING:
     from hfzarr.rows.handle import ZarrHandle
@@ -66,16 +65,17 @@ def iter_patches(
     edge: Edge,
 ) -> Iterator[tuple[tuple[int, ...], AnyArray]]:
     """Yield where each patch starts, and its pixels; each chunk is decoded once."""
-    size = lengths_by_dim(patch_size, handle.dims, "patch_size")
-    step = None if stride is None else lengths_by_dim(stride, handle.dims, "stride")
-    # As a base variable: a coordinate would become an index.
-    pixels = pixels_variable(handle, level).variable.to_base_variable()
-    patches = xr.Dataset({"pixels": pixels}).hfzarr.patches(size, stride=step, edge=edge)
+    with handle.store.naming():
+        size = lengths_by_dim(patch_size, handle.dims, "patch_size")
+        step = None if stride is None else lengths_by_dim(stride, handle.dims, "stride")
+        # As a base variable: a coordinate would become an index.
+        pixels = pixels_variable(handle, level).variable.to_base_variable()
+        patches = xr.Dataset({"pixels": pixels}).hfzarr.patches(size, stride=step, edge=edge)
     return _one_by_one(handle, patches)
 
 
 def _one_by_one(handle: ZarrHandle, patches: Any) -> Iterator[tuple[tuple[int, ...], AnyArray]]:
-    with naming_row(handle.row):
+    with handle.store.naming():
         for group in patches.hfzarr.stream(to="numpy"):
             for start, patch in zip(group["start"], group["pixels"], strict=True):
                 yield tuple(int(i) for i in start), patch
