@@ -25,6 +25,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_make_parametrize_id(config: Any, val: Any, argname: str) -> str | None:
+    """Name bytes by their number: processes that share the tests must give them the same names."""
+    return f"{argname}-{len(val)}-bytes" if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session")
 def realdata() -> Path:
     """Folder of real stores: ``$HFZARR_REALDATA``, else ``../shared/realdata``."""

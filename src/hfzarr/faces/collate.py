@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +17,7 @@ from hfzarr.rows.handle import ZarrHandle
 from hfzarr.rows.opened import naming_row
 from hfzarr.rows.patching import lengths_by_dim
 from hfzarr.rows.selection import ZarrSelection
-from hfzarr.run.pool import for_each, workers
+from hfzarr.run.pool import for_each, for_each_waiting, workers
 from hfzarr.store.options import StorageOptions
 
 __all__ = ["ZarrCollator"]
@@ -387,8 +386,7 @@ def _on_threads(work: Callable[[int], None], cells: Sequence[ZarrHandle | ZarrSe
         for_each(work, range(len(cells)), width=workers())
         return
     # Each of these threads waits for a network: as many as there are cores would be few.
-    with ThreadPoolExecutor(min(len(cells), _IN_FLIGHT), "hfzarr-collate") as pool:
-        list(pool.map(work, range(len(cells))))
+    for_each_waiting(work, range(len(cells)), width=_IN_FLIGHT)
 
 
 def _worker_seed() -> int | None:

@@ -17,7 +17,7 @@ from hfzarr.faces.variables import (
     coord_variable,
     stored_variable,
 )
-from hfzarr.model.ome.image import Image, Level
+from hfzarr.model.ome.image import Image, Level, find_level
 from hfzarr.run.read import ArrayReader
 from hfzarr.store.node import ImageNode, PlateNode
 from hfzarr.store.source import Source
@@ -46,17 +46,7 @@ def choose_level(image: Image, level: int | str | None) -> Level:
     NodeNotFoundError
         The image has no such level.
     """
-    names = [one.path for one in image.levels]
-    if isinstance(level, str) and level in names:
-        return image.levels[names.index(level)]
-    index = 0 if level is None else level
-    if isinstance(index, int) and -len(names) <= index < len(names):
-        return image.levels[index]
-    raise NodeNotFoundError(
-        f"image {image.where or '/'!r} has no level {level!r}; it has {len(names)}: {names}. "
-        f"Give level= as 0 to {len(names) - 1}, as -1 to {-len(names)} from the coarsest, or by "
-        "name."
-    )
+    return find_level(image, 0 if level is None else level)
 
 
 def choose_image(images: tuple[Image, ...], which: int | str | None) -> Image:

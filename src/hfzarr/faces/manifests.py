@@ -16,6 +16,7 @@ from hfzarr.errors import TargetError
 from hfzarr.faces.opening import Options
 from hfzarr.faces.row_variable import handle_of
 from hfzarr.faces.stacking import named_cells, stacked_dataset
+from hfzarr.rows.files import file_format, file_name
 from hfzarr.rows.opened import naming_row
 from hfzarr.rows.selection import ZarrSelection
 from hfzarr.run.pool import for_each_waiting
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["column_values", "dataset", "groups", "names_a_table", "refuse_options"]
 
-_TABLE_FILE = re.compile(r"\.(parquet|pq|csv|tsv|jsonl|ndjson)(\.gz|\.zst)?$", re.IGNORECASE)
+# Stores have such files of their own.
+_JSON = re.compile(r"\.json(\.\w+)?$", re.IGNORECASE)
 # The library that a table comes from must have been imported to make one.
 _TABLES = (
     ("hfzarr.rows.manifest", ("Manifest",)),
@@ -43,7 +45,8 @@ def names_a_table(target: Any) -> bool:
     """Return whether a target is a table of stores, or names one."""
     if isinstance(target, (str, os.PathLike)):
         text = os.fspath(target)
-        return isinstance(text, str) and bool(_TABLE_FILE.search(text)) and not os.path.isdir(text)
+        named = isinstance(text, str) and file_format(text) and not _JSON.search(file_name(text))
+        return bool(named) and not os.path.isdir(text)
     for module, names in _TABLES:
         library = sys.modules.get(module)
         if library is not None and isinstance(target, tuple(getattr(library, n) for n in names)):

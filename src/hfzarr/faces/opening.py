@@ -183,12 +183,19 @@ def warn_unconsolidated(opening: Opening) -> None:
     )
 
 
-def user_level() -> int:
-    """Return the stacklevel of the first frame that is neither ours nor xarray's."""
+def user_level(library: str = "xarray") -> int:
+    """Return the stacklevel, of the caller, of the first frame that is not ours nor a library's.
+
+    Parameters
+    ----------
+    library
+        What may lie between the user and us.
+    """
     ours = tuple(
-        os.path.dirname(sys.modules[name].__file__ or name) for name in ("hfzarr", "xarray")
+        os.path.join(os.path.dirname(sys.modules[name].__file__ or name), "")
+        for name in ("hfzarr", library)
     )
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_code.co_filename.startswith(ours):
         frame, level = frame.f_back, level + 1
-    return level - 1 or 1
+    return level

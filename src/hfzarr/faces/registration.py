@@ -20,9 +20,9 @@ __all__ = ["announce", "need_datasets"]
 
 _NAME = "datasets"
 _HOME = "hfzarr.faces"
-# What load_dataset() calls a builder, and the module that holds its class.
 # Part of the folder that a prepared dataset is cached in: another number when rows change.
 _CACHED_AS = "hfzarr-1"
+# What load_dataset() calls a builder, and the module that holds its class.
 BUILDERS = {"zarrfolder": f"{_HOME}.builders", "zarr": f"{_HOME}.table_builder"}
 
 
@@ -50,18 +50,10 @@ def need_datasets(what: str) -> ModuleType:
     MissingDependencyError
         It is not installed.
     """
-    try:
-        import datasets
-    except ModuleNotFoundError as error:
-        if error.name != _NAME:
-            raise
-        from hfzarr.errors import MissingDependencyError
+    from hfzarr.rows.dataset_tables import import_datasets
 
-        raise MissingDependencyError(
-            f'{what} needs the library `datasets`. Install it: pip install "hfzarr[datasets]"'
-        ) from error
+    found: ModuleType = import_datasets(what)
     _register()
-    found: ModuleType = datasets
     return found
 
 

@@ -130,23 +130,26 @@ def _restore(dataset: Any, wanted: _Wanted) -> Any:
 
 
 def _of_column(name: str, feature: Any, wanted: _Wanted) -> Any:
-    if name in wanted.columns or _is_marked(feature, _TEXTS):
-        decode = getattr(feature, "decode", True)
-        return Zarr(decode, wanted.options or getattr(feature, "storage_options", None))
-    return _restored(feature, wanted.options)
+    new = name in wanted.columns or _is_marked(feature, _TEXTS)
+    if new and not isinstance(feature, Zarr):
+        return Zarr(storage_options=wanted.options)
+    return _restored(feature, wanted.options, wanted.trusted)
 
 
-def _restored(feature: Any, options: StorageOptions) -> Any:
+def _restored(feature: Any, options: StorageOptions, trusted: bool = False) -> Any:
     """Return a feature with a `Zarr` in place of every marked text in it."""
     if isinstance(feature, Zarr):
-        if not options:
-            return feature
-        return Zarr(feature.decode, options, base=feature.base, trusted=feature.trusted)
+        return Zarr(
+            feature.decode,
+            options or feature.storage_options,
+            base=feature.base,
+            trusted=feature.trusted or (trusted and bool(feature.base)),
+        )
     if _is_marked(feature):
         return Zarr(storage_options=options)
     if isinstance(feature, dict) and set(feature) >= _SELECTION and _is_marked(feature["path"]):
         return Zarr(storage_options=options)
-    return _rebuilt(feature, lambda each: _restored(each, options))
+    return _rebuilt(feature, lambda each: _restored(each, options, trusted))
 
 
 def _is_marked(feature: Any, kinds: Sequence[str] = ("string",)) -> bool:

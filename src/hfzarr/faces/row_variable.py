@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hfzarr.errors import ChangedSourceError, TargetError
+from hfzarr.faces.diagnosis import DIAGNOSIS_KEY
 from hfzarr.faces.opening import Options
 from hfzarr.faces.row_shapes import RowShape, shape_of
 from hfzarr.rows.opened import naming_row
@@ -29,7 +30,9 @@ __all__ = ["ARRAY", "PaddedVariable", "RowOpener", "RowVariable", "handle_of"]
 #: Name of the variable of rows that are arrays, whose own names are those of their stores.
 ARRAY = "array"
 # How many rows stay open, so that shard indexes of those read again and again are kept.
-_OPEN_ROWS = 256
+_OPEN_ROWS = 2048
+# Of zips far fewer: each keeps a file open, of which a process may have some thousand.
+_OPEN_ZIPS = 256
 
 
 def handle_of(cell: Cell) -> ZarrHandle:
@@ -82,7 +85,9 @@ class RowOpener:
                 )
         with self._lock:
             self._opened[cell] = dataset
-            if len(self._opened) > _OPEN_ROWS:
+            zipped = handle_of(cell).url.lower().endswith((".zip", ".ozx"))
+            most = _OPEN_ZIPS if zipped else _OPEN_ROWS
+            while len(self._opened) > most:
                 self._opened.popitem(last=False)
         return dataset
 
@@ -92,14 +97,18 @@ class RowOpener:
         options = self._options
         if not isinstance(cell, ZarrSelection):
             dataset = read.dataset(cell, options, **self._place)
-            return _one_name(dataset) if cell.kind == "array" else dataset
+            return (
+                _one_name(dataset) if dataset.encoding[DIAGNOSIS_KEY].kind == "array" else dataset
+            )
         chosen = (options.level, options.image, self._place.get("group"))
         if any(one is not None for one in chosen):
             raise TargetError(
                 "level=, image= and group= choose something in a store, and this row is a "
                 f"selection, {cell!r}, which names its own. Leave them out."
             )
-        dataset = cell.to_xarray(**options.decoders)
+        # What a handle looked at stays with it, and the handles of all rows stay.
+        own = replace(cell, handle=replace(cell.handle))
+        dataset = own.to_xarray(**options.decoders)
         kept = dataset.drop_vars([n for n in options.drop_variables if n in dataset.variables])
         return kept if cell.level else _one_name(kept)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import uuid
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ import pyarrow as pa
 from datasets.iterable_dataset import ArrowExamplesIterable
 
 from hfzarr.errors import StoreNotFoundError, TargetError
+from hfzarr.faces.opening import user_level
 from hfzarr.plan.row_shards import Column
 from hfzarr.rows.columnar import RowTable, open_row_table
 from hfzarr.store.connect import connect
@@ -248,19 +248,8 @@ def announce(table: RowTable) -> None:
         f"of {longest.chunk} rows. Give rows= a multiple of these if memory allows, or rewrite "
         "the store with fewer rows in a chunk: hfzarr.reshard.",
         RuntimeWarning,
-        stacklevel=_user_level(),
+        stacklevel=user_level("datasets"),
     )
-
-
-def _user_level() -> int:
-    """Return the stacklevel of the first frame that is neither ours nor that of `datasets`."""
-    ours = tuple(
-        os.path.dirname(sys.modules[name].__file__ or name) for name in ("hfzarr", "datasets")
-    )
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(ours):
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 def _check_alike(tables: Sequence[RowTable]) -> None:

@@ -115,6 +115,7 @@ def _told(name: Hashable, told: Mapping[str, Any]) -> RowShape | None:
             name = ARRAY
         elif told["kind"] == "image":
             dims = tuple(told["axes"])
+            name = "image" if name == ARRAY else name
         else:
             return None
         sound = len(dims) == len(shape) == len(set(dims)) and min(shape, default=0) >= 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -149,6 +150,11 @@ class StackedArray(BackendArray):
         self.fill = 0 if fill is None else fill
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        if not isinstance(key, indexing.VectorizedIndexer):
+            shape = _result_shape(key.tuple, self.shape)
+            if 0 in shape:
+                # xarray cannot turn an empty slice that goes backwards.
+                return np.empty(shape, self.dtype)
         return indexing.explicit_indexing_adapter(
             key, self.shape, indexing.IndexingSupport.OUTER, self._outer
         )
@@ -177,12 +183,21 @@ class StackedArray(BackendArray):
         places, count = np.ndindex(*out.shape[:lead]), math.prod(out.shape[:lead])
         if not out.size:
             pass
-        elif any(getattr(reader, "waits", False) for reader in self.grid.flat[:1]):
+        elif any(getattr(self.grid[place], "waits", False) for place in itertools.product(*chosen)):
             for_each_waiting(read, places)
         else:
             for_each(read, places, width=count)
         dropped = [i for i, part in enumerate(key) if isinstance(part, (int, np.integer))]
         return out.reshape([n for i, n in enumerate(out.shape) if i not in dropped])
+
+
+def _result_shape(key: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of an outer selection; integers drop their axes."""
+    return tuple(
+        len(range(n)[part]) if isinstance(part, slice) else len(part)
+        for n, part in zip(shape, key, strict=True)
+        if not isinstance(part, (int, np.integer))
+    )
 
 
 class PlaneArray(BackendArray):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +16,7 @@ from hfzarr.errors import NodeNotFoundError, ReadError, TargetError, Unsupported
 from hfzarr.model.array import ArrayMeta
 from hfzarr.model.report import Report, shorten
 from hfzarr.plan.row_shards import Column, RowPlan, plan_rows
-from hfzarr.run.pool import for_each
+from hfzarr.run.pool import for_each, for_each_waiting
 from hfzarr.run.read import ArrayReader
 from hfzarr.store.connect import connect
 from hfzarr.store.finding import Found, find_node
@@ -316,8 +315,7 @@ def _on_threads(work: Callable[[int], None], count: int, *, local: bool) -> None
         for_each(work, range(count), width=count)
         return
     # Each of these threads waits for a network: as many as there are cores would be few.
-    with ThreadPoolExecutor(min(count, _IN_FLIGHT), "hfzarr-columns") as pool:
-        list(pool.map(work, range(count)))
+    for_each_waiting(work, range(count), width=_IN_FLIGHT)
 
 
 def arrow_array(column: Column, values: npt.NDArray[Any]) -> pa.Array:

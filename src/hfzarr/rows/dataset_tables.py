@@ -115,7 +115,7 @@ def import_datasets(what: str) -> Any:
     Parameters
     ----------
     what
-        What is loaded by it, for the error.
+        Whatever needs it, for the error.
 
     Raises
     ------
@@ -124,10 +124,11 @@ def import_datasets(what: str) -> Any:
     """
     try:
         import datasets
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name != "datasets":
+            raise
         raise MissingDependencyError(
-            f"{what} is loaded by `datasets`, which is not installed: "
-            'pip install "hfzarr[datasets]"'
+            f'{what} needs the library `datasets`. Install it: pip install "hfzarr[datasets]"'
         ) from error
     return datasets
 

@@ -19,7 +19,16 @@ from hfzarr.store.node import Kind, classify, read_images
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["FACTS", "METADATA", "THUMBNAIL", "Facts", "fact_types", "option_types", "read_facts"]
+__all__ = [
+    "FACTS",
+    "METADATA",
+    "THUMBNAIL",
+    "Facts",
+    "channel_names",
+    "fact_types",
+    "option_types",
+    "read_facts",
+]
 
 #: The columns that hold, for each store, its consolidated metadata and a picture.
 METADATA = "zarr_metadata"
@@ -171,12 +180,13 @@ def _of_image(image: Image) -> dict[str, Any]:
         "scale": tuple(1.0 if one is None else float(one.scale) for one in known),
         "translation": tuple(0.0 if one is None else float(one.offset) for one in known),
         "unit": tuple(units.get(dim) for dim in top.dims),
-        "channels": _channel_names(image),
+        "channels": channel_names(image),
         "levels": len(image.levels),
     }
 
 
-def _channel_names(image: Image) -> tuple[str, ...] | None:
+def channel_names(image: Image) -> tuple[str, ...] | None:
+    """Return the name of each channel of an image; None where it names none."""
     labels = [channel.label for channel in image.channels]
     if all(label is None for label in labels):
         return None

@@ -60,8 +60,7 @@ class ZarrHandle(_Memory):
     row
         Which row of which table it came from; errors name it.
     metadata
-        JSON of the store's consolidated metadata, where the table carries it: looking at the
-        node then costs no request. It does not travel in a pickle.
+        JSON of the store's consolidated metadata, which saves requests; it does not travel.
 
     Examples
     --------
@@ -80,6 +79,10 @@ class ZarrHandle(_Memory):
     metadata: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.url, (str, os.PathLike)) or not isinstance(self.node, str):
+            raise TargetError(
+                f"a handle takes a path or URL, and text: {self.url!r}, {self.node!r}"
+            )
         object.__setattr__(self, "url", os.fspath(self.url))
         object.__setattr__(self, "options", StorageOptions.of(self.options))
 
@@ -164,9 +167,9 @@ class ZarrHandle(_Memory):
 
     def __getattr__(self, name: str) -> Any:
         """Return what only an image has, if this turns out to be one."""
+        # Nothing is read for a name that no kind has: libraries ask for many.
         from hfzarr.rows.kinds import OmeZarr
 
-        # Nothing is read for a name that no kind has: libraries ask for many.
         if name in vars(ZarrHandle) and not name.startswith("_"):
             self._pixels()  # raises once more what Python took for a missing attribute
         if name.startswith("_") or name not in vars(OmeZarr) or isinstance(self, OmeZarr):
@@ -342,9 +345,8 @@ class ZarrHandle(_Memory):
         level
             Which level of an image; by default the finest.
         world
-            By dimension, a position or a pair (or slice) of positions in the units of the
-            coordinates: the pixels whose positions lie within, both ends included, as with
-            xarray's ``sel``; of one position, the nearest pixel.
+            By dimension, a pair (or slice) of positions in the units of the coordinates: the
+            pixels that lie within, both ends included; or one position, the nearest pixel.
         **dims
             Integers or slices by dimension.
 
@@ -356,7 +358,9 @@ class ZarrHandle(_Memory):
         from hfzarr.rows.selection import make_selection
 
         with naming_row(self.row):
-            return make_selection(self, index, level=level, world=world or {}, dims=dims)
+            return make_selection(
+                self, index, level=level, world={} if world is None else world, dims=dims
+            )
 
     def iter_patches(
         self,
@@ -375,10 +379,8 @@ class ZarrHandle(_Memory):
             axes stay whole.
         stride
             How far patches are apart; by default their size.
-        level
-            Which level of an image.
-        edge
-            As for ``Dataset.hfzarr.patches``; every patch has the full size.
+        level, edge
+            Which level of an image; as for ``Dataset.hfzarr.patches``, and always full patches.
 
         Yields
         ------
@@ -442,5 +444,7 @@ class ZarrHandle(_Memory):
             Longest side of the picture in pixels, at most.
         """
         chosen = {"level": level} if self.kind == "image" else {}
+        if self.kind == "array" and level is not None:
+            self._pixels(level)
         picture: AnyArray = self.open_dataset().hfzarr.thumbnail(size=size, **chosen)
         return picture

@@ -10,7 +10,6 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from hfzarr.errors import HfzarrError
@@ -184,7 +183,7 @@ def handle_card(handle: ZarrHandle) -> str:
 def selection_card(selection: ZarrSelection) -> str:
     """Return a selection as a card; where it cannot be read, why is told in place of facts."""
     place = hide_secrets(selection.handle.path)
-    region = str(selection)[len(f"{selection.handle.url}#{selection.handle.node}") :]
+    region = selection.region
     try:
         facts = {
             "region": region,
@@ -218,16 +217,14 @@ def _handle_facts(handle: ZarrHandle) -> dict[str, object]:
 
 def _drawn(draw: Callable[[], Any]) -> tuple[bytes | None, str]:
     """Return a picture as bytes of a PNG file, or why there is none."""
+    from hfzarr.rows.pictures import as_png
+
     try:
-        picture = draw()
-        from PIL import Image
+        return as_png(draw()), ""
     except ImportError:
         return None, 'no picture, as Pillow is not installed: pip install "hfzarr[demo]"'
     except (HfzarrError, OSError) as error:
         return None, f"no picture: {_reason(error)}"
-    file = BytesIO()
-    Image.fromarray(picture).save(file, format="PNG")
-    return file.getvalue(), ""
 
 
 def _reason(error: Exception) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from hfzarr.model.coords import AxisCoord
-from hfzarr.model.ome.image import Image, Level
+from hfzarr.model.ome.image import Image, Level, find_level
+from hfzarr.rows.facts import channel_names
 from hfzarr.rows.handle import ZarrHandle
-from hfzarr.rows.opened import find_level
 from hfzarr.store.location import join_path
 from hfzarr.store.node import Kind
 
@@ -147,10 +147,7 @@ class OmeZarr(ZarrGroup):
     @property
     def channel_names(self) -> tuple[str, ...]:
         """Name of each channel, where the image names them."""
-        labels = [channel.label for channel in self._image().channels]
-        if all(label is None for label in labels):
-            return ()
-        return tuple(f"channel {i}" if t is None else str(t) for i, t in enumerate(labels))
+        return channel_names(self._image()) or ()
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ def pixels_variable(handle: ZarrHandle, level: int | str = 0) -> Any:
     if handle.kind == "image":
         dataset = handle.open_dataset(level=level)
         return next(iter(dataset.data_vars.values()))
-    handle.store.pixels(handle.node)  # refuses a group, with the names of its arrays
+    handle.store.pixels(handle.node, level)  # refuses a group, with the names of its arrays
     dataset = handle.open_dataset(**_UNDECODED)
     return next(iter({**dataset.data_vars, **dataset.coords}.values()))
 

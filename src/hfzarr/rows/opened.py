@@ -8,11 +8,15 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
-from hfzarr.errors import HfzarrError, NodeNotFoundError, NoPixelsError, StoreNotFoundError
+from hfzarr.errors import (
+    HfzarrError,
+    NodeNotFoundError,
+    NoPixelsError,
+    StoreNotFoundError,
+    TargetError,
+)
 from hfzarr.model.array import ArrayMeta
-from hfzarr.model.ome.image import Image, Level
+from hfzarr.model.ome.image import Image, find_level
 from hfzarr.model.ome.version import OmeAttrs
 from hfzarr.model.report import Report
 from hfzarr.run.read import ArrayReader
@@ -27,7 +31,7 @@ _LOST = (
     "in here too, or name a variable that is set in every process: {'secret': 'env:NAME'}."
 )
 
-__all__ = ["Look", "OpenedStore", "find_level", "naming_row"]
+__all__ = ["Look", "OpenedStore", "naming_row"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,8 +180,13 @@ class OpenedStore:
             A group has no pixels of its own.
         """
         kind = self.look(path).kind
-        if kind == "array":
+        if kind == "array" and level in (0, -1):
             return self.array(path)
+        if kind == "array":
+            raise TargetError(
+                f"level={level!r} chooses a level of an image, and node {path or '/'!r} of "
+                f"{self._location.shown!r} is an array. Leave it out."
+            )
         if kind == "image":
             return find_level(self.image(path), level).array
         names = [below[len(path) :].lstrip("/") for below in self.arrays_below(path)]
@@ -209,26 +218,6 @@ class OpenedStore:
             if path not in self._readers:
                 self._readers[path] = ArrayReader(self.source, meta)
             return self._readers[path]
-
-
-def find_level(image: Image, level: int | str) -> Level:
-    """Return a level of an image by number, from the coarsest if negative, or by name.
-
-    Raises
-    ------
-    NodeNotFoundError
-        The image has no such level.
-    """
-    names = [one.path for one in image.levels]
-    if isinstance(level, str) and level in names:
-        return image.levels[names.index(level)]
-    number = isinstance(level, (int, np.integer)) and not isinstance(level, bool)
-    if number and -len(names) <= int(level) < len(names):
-        return image.levels[int(level)]
-    raise NodeNotFoundError(
-        f"image {image.where or '/'!r} has no level {level!r}; it has {len(names)}: {names}. Give "
-        f"0 to {len(names) - 1}, -1 to {-len(names)} from the coarsest, or a name."
-    )
 
 
 @contextlib.contextmanager

@@ -8,16 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from hfzarr.errors import MissingDependencyError, TargetError
+from hfzarr.errors import HfzarrError, MissingDependencyError, TargetError
 from hfzarr.rows.cells import SELECTION_FIELDS, selection_type
 from hfzarr.rows.columns import find_column
-from hfzarr.rows.facts import THUMBNAIL, option_types
+from hfzarr.rows.facts import METADATA, THUMBNAIL, option_types
 from hfzarr.rows.manifest import Manifest
 from hfzarr.rows.rules import Duplicates, check_rows
 from hfzarr.rows.tables import FolderOfStores, Sourced, read_source, split_rows
 from hfzarr.store.options import StorageOptions
 
 __all__ = ["open_manifest"]
+
+# What the metadata that rows carry of another column's stores is called.
+_OTHERS = "other_metadata"
 
 
 def open_manifest(
@@ -44,7 +47,8 @@ def open_manifest(
     column
         The column of stores. By default the one that is marked, else the one whose name says so
         (``zarr``, ``store``, ``path``, ``url``, ``file_name``, ``image`` …), else the one whose
-        values look like stores.
+        values look like stores. Where another than that is named, a column ``zarr_metadata`` is
+        not of its stores, and is called ``other_metadata``.
     split
         One split: a key of a dictionary of datasets, files such as
         ``train-00000-of-00002.parquet``, or the rows with this value in a column ``split``. By
@@ -88,11 +92,12 @@ def open_manifest(
         raise TargetError(f"duplicates is 'raise' or 'keep', not {duplicates!r}")
     _check_pyarrow()
     if isinstance(source, Manifest):
-        return _again(source, column, split, storage_options)
+        source = _on_column(source, column, trusted=trusted, duplicates=duplicates)
+        return _again(source, split, storage_options)
     options = StorageOptions.of(storage_options)
     found = read_source(source, split, options)
     if isinstance(found, FolderOfStores):
-        return _again(_scanned(found.place, column, options), column, split, None)
+        return _again(_scanned(found.place, column, options), split, None)
     manifest = _manifest(found, column, options or found.options, trusted, duplicates)
     return _of_split(manifest, split) if split and not _is_split(found, split) else manifest
 
@@ -117,16 +122,29 @@ def _scanned(place: str, column: str | None, options: StorageOptions) -> Manifes
     return scan(place, column=column or "zarr", facts=False, storage_options=options)
 
 
-def _again(
-    manifest: Manifest,
-    column: str | None,
-    split: str | None,
-    storage_options: Mapping[str, Any] | None,
+def _on_column(
+    manifest: Manifest, column: str | None, *, trusted: bool, duplicates: Duplicates
 ) -> Manifest:
-    if column is not None:
-        manifest = replace(
-            manifest, column=find_column(manifest.table, column, name=repr(manifest.name))
-        )
+    """Return a manifest whose stores are another column, which was not looked at before."""
+    if column in (None, manifest.column):
+        return manifest
+    column = find_column(manifest.table, column, name=repr(manifest.name))
+    stores = _as_stores(manifest.table.column(column))
+    check_rows(
+        stores,
+        base=manifest.base,
+        row=manifest.row_name,
+        trusted=trusted or manifest.trusted,
+        duplicates=duplicates,
+    )
+    place = manifest.columns.index(column)
+    table = _without_others(manifest.table.set_column(place, column, stores))
+    return replace(manifest, table=table, column=column)
+
+
+def _again(
+    manifest: Manifest, split: str | None, storage_options: Mapping[str, Any] | None
+) -> Manifest:
     if storage_options is not None:
         manifest = replace(manifest, options=StorageOptions.of(storage_options))
     return manifest if split is None else _of_split(manifest, split)
@@ -147,6 +165,8 @@ def _manifest(
     tables = [part.table for part in found.parts]
     table = tables[0] if len(tables) == 1 else _stacked(tables, found.name)
     _check_shape(table, found.name)
+    if not _is_natural(table, column):
+        table = _without_others(table)
     column = find_column(table, column, name=repr(found.name))
     table = table.set_column(
         table.schema.names.index(column), column, _as_stores(table.column(column))
@@ -171,6 +191,25 @@ def _manifest(
     # What the first part says of its columns, such as the names of classes.
     told = tables[0].schema.metadata
     return replace(manifest, table=table.replace_schema_metadata(told))
+
+
+def _is_natural(table: Any, column: str | None) -> bool:
+    """Return whether a column that was named is the one that would have been found."""
+    if column is None or METADATA not in table.schema.names:
+        return True
+    try:
+        return find_column(table) == column
+    except HfzarrError:
+        # Of several that may be meant, nothing tells whose metadata the rows carry.
+        return False
+
+
+def _without_others(table: Any) -> Any:
+    """Return a table whose metadata, which is that of other stores, has another name."""
+    name = _OTHERS
+    while name in table.schema.names:
+        name += "_"
+    return table.rename_columns([name if n == METADATA else n for n in table.schema.names])
 
 
 def _stacked(tables: list[Any], name: str) -> Any:

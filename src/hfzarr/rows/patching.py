@@ -95,7 +95,12 @@ def _drawn(
 ) -> tuple[slice, ...]:
     meta = handle.store.pixels(handle.node, level)
     size = lengths_by_dim(patch_size, handle.dims, "patch_size")
-    draw = np.random.default_rng(rng)
+    try:
+        draw = np.random.default_rng(rng)
+    except (TypeError, ValueError) as error:
+        raise TargetError(
+            f"rng= takes a numpy.random.Generator or what makes one, such as a number, not {rng!r}"
+        ) from error
     key = []
     for dim, length in zip(handle.dims, meta.shape, strict=True):
         wanted = size.get(dim, length)

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hfzarr.errors import MissingDependencyError, TargetError
+from hfzarr.model.ome.image import find_level
 from hfzarr.rows.handle import ZarrHandle
 from hfzarr.rows.indexing import expanded
 from hfzarr.rows.labeled import labeled_dataset
-from hfzarr.rows.opened import find_level
 from hfzarr.store.location import hide_secrets
 
 if TYPE_CHECKING:
@@ -92,13 +92,14 @@ class ZarrSelection:
     level: str = ""
 
     def __repr__(self) -> str:
-        return f"ZarrSelection({hide_secrets(self.handle.path)!r}, {self._where})"
+        return f"ZarrSelection({hide_secrets(self.handle.path)!r}, {self.region})"
 
     def __str__(self) -> str:
-        return f"{self.handle.url}#{_coded(self.handle.node)}{self._where}"
+        return f"{self.handle.url}#{_coded(self.handle.node)}{self.region}"
 
     @property
-    def _where(self) -> str:
+    def region(self) -> str:
+        """Its level and indices, as text."""
         level = f"@{_coded(self.level)}" if self.level else ""
         return f"{level}[{', '.join(str(span) for span in self.spans)}]"
 
@@ -209,6 +210,8 @@ def _encoded(picture: AnyArray, format: str) -> bytes:
         raise MissingDependencyError(
             'pictures need Pillow, which is not installed: pip install "hfzarr[demo]"'
         ) from error
+    if not isinstance(format, str):
+        raise TargetError(f"a format is named by text, such as 'PNG', not by {format!r}")
     suffix = "." + format.lower().lstrip(".")
     name = Image.registered_extensions().get(suffix, format.upper())
     if name not in Image.SAVE:
@@ -232,6 +235,8 @@ def make_selection(
         name = find_level(handle.store.image(handle.node), 0 if level is None else level).path
     elif level is not None:
         raise TargetError(f"level= chooses a level of an image, and {handle!r} is none")
+    if not isinstance(world, Mapping):
+        raise TargetError(f"world= takes positions by dimension, a mapping, not {world!r}")
     shape = handle.store.pixels(handle.node, name or 0).shape
     chosen = _by_dim(index, handle.dims, shape)
     for more, what in ((dims, "index"), (_in_pixels(handle, world, name), "world=")):

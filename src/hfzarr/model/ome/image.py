@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hfzarr.errors import NodeNotFoundError
 from hfzarr.model.array import ArrayMeta
 from hfzarr.model.coords import CoordSpec
 from hfzarr.model.ome.axes import Axis, parse_axes
@@ -23,7 +24,7 @@ from hfzarr.model.ome.transforms import (
 from hfzarr.model.ome.version import OmeAttrs
 from hfzarr.model.report import Report, shorten, unrepairable
 
-__all__ = ["Image", "Level", "level_paths", "parse_image"]
+__all__ = ["Image", "Level", "find_level", "level_paths", "parse_image"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +84,28 @@ class Image:
     channels: tuple[Channel, ...] = ()
     channel_dim: str | None = None
     label: ImageLabel | None = field(default=None, hash=False)
+
+
+def find_level(image: Image, level: int | str) -> Level:
+    """Return a level of an image by number, from the coarsest if negative, or by name.
+
+    Raises
+    ------
+    NodeNotFoundError
+        The image has no such level.
+    """
+    names = [one.path for one in image.levels]
+    if isinstance(level, str) and level in names:
+        return image.levels[names.index(level)]
+    # NumPy's integers too, but no True.
+    number = hasattr(level, "__index__") and not isinstance(level, bool)
+    if number and -len(names) <= int(level) < len(names):
+        return image.levels[int(level)]
+    raise NodeNotFoundError(
+        f"image {image.where or '/'!r} has no level {level!r}; it has {len(names)}: {names}. "
+        f"Give level= as 0 to {len(names) - 1}, as -1 to {-len(names)} from the coarsest, or by "
+        "name."
+    )
 
 
 def level_paths(ome: OmeAttrs, index: int = 0) -> list[str]:
