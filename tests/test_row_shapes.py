@@ -770,3 +770,47 @@ def compare(given: Any, handles: list[Any]) -> None:
             assert found[name].dims == ("row", *variable.dims)
             assert found[name].dtype == variable.dtype
             np.testing.assert_array_equal(found[name][i].values, variable.values)
+
+
+# -- attributes
+
+
+def cube(folder: Path, **attrs: Any) -> None:
+    xr.Dataset({"t": ("x", np.arange(3.0), attrs)}, attrs={"title": folder.name}).to_zarr(
+        folder, zarr_format=2
+    )
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_attributes_are_those_of_all_rows(tmp_path, way):
+    for i, note in enumerate("ab"):
+        cube(tmp_path / f"{i}.zarr", units="K", note=note, source="model")
+    found = stack(manifests(tmp_path)[way])
+    assert found["t"].attrs == {"units": "K", "source": "model"}
+    assert "title" not in found.attrs
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "attrs",
+    [({"units": "K"}, {"units": "degC"}), ({"units": "K"}, {}), ({}, {"scale_factor": 2.0})],
+)
+def test_values_that_mean_something_else_do_not_stack(tmp_path, way, attrs):
+    for i, own in enumerate(attrs):
+        cube(tmp_path / f"{i}.zarr", **own)
+    with pytest.raises(AmbiguousTargetError, match="in different rows"):
+        stack(manifests(tmp_path)[way], mask_and_scale=False)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_undecoded_times_of_other_epochs_do_not_stack(tmp_path, way):
+    for i, month in enumerate(("01", "02")):
+        times = xr.Variable("time", [0, 1], {"units": f"days since 2020-{month}-01"})
+        xr.Dataset({"t": ("time", [1.0, 2.0])}, coords={"time": times}).to_zarr(
+            tmp_path / f"{i}.zarr", zarr_format=2
+        )
+    manifest = manifests(tmp_path)[way]
+    with pytest.raises(AmbiguousTargetError, match="units"):
+        stack(manifest, decode_times=False)
+    decoded = stack(manifest)["time_values"].values
+    assert decoded[:, 0].tolist() == np.array(["2020-01-01", "2020-02-01"], decoded.dtype).tolist()

@@ -9,6 +9,7 @@ import numpy as np
 from xarray import Variable
 
 from hfzarr.errors import AmbiguousTargetError
+from hfzarr.faces.row_attrs import stacked_attrs
 from hfzarr.faces.row_shapes import Even, RowShape, alike
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def _along_rows(
     if "crs_wkt" in attrs or "grid_mapping_name" in attrs:
         # A grid mapping says everything in its attributes, and those of the rows differ.
         return {}
+    attrs = stacked_attrs(name, shapes)
     known = [row.coords.get(name) for row in shapes if row.coords is not None]
     layouts = [layout for layout in known if layout is not None]
     dims = layouts[0][0]

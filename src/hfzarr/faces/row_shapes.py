@@ -87,12 +87,18 @@ class RowShape:
         have none), or text that tells it from others.
     coords
         Dims and dtype of each coordinate; None where the row was told of, not opened.
+    attrs
+        Attributes of each variable and coordinate, and under None those of the Dataset; None where
+        the row was told of.
     """
 
     variables: tuple[Layout, ...]
     positions: Mapping[Hashable, Any] = field(default_factory=dict, hash=False)
     coords: Mapping[Hashable, tuple[tuple[Hashable, ...], np.dtype[Any]]] | None = field(
         default=None, hash=False
+    )
+    attrs: Mapping[Hashable | None, Mapping[str, Any]] | None = field(
+        default=None, hash=False, compare=False
     )
 
     @property
@@ -132,6 +138,7 @@ def shape_of(dataset: Dataset) -> RowShape:
             if one.size <= _SMALL or name in dataset.indexes
         },
         coords={name: (one.dims, one.dtype) for name, one in dataset.coords.items()},
+        attrs={None: dataset.attrs, **{n: one.attrs for n, one in dataset.variables.items()}},
     )
 
 

@@ -13,6 +13,7 @@ from xarray.core import indexing
 from hfzarr.errors import AmbiguousTargetError, RepairWarning, TargetError
 from hfzarr.faces.diagnosis import DIAGNOSIS_KEY
 from hfzarr.faces.opening import Options, user_level
+from hfzarr.faces.row_attrs import stacked_attrs
 from hfzarr.faces.row_coords import ROW, lengths, stacked_coords
 from hfzarr.faces.row_shapes import RowShape, check_alike, shape_of
 from hfzarr.faces.row_variable import PaddedVariable, RowOpener, RowVariable
@@ -63,18 +64,20 @@ def stacked_dataset(
             "one. Open them as a tree with xr.open_datatree."
         )
     told = told_shapes(manifest, cells, shape_of(first), options, place)
-    shapes = _opened_where_unknown(told, cells, opener)
+    # The first is open, and known better than it could be told.
+    shapes = _opened_where_unknown([None, *told[1:]], cells, opener)
     check_alike(shapes, [manifest.row_name(i) for i in range(len(cells))], pad=pad)
     sizes = {dim: max(row.sizes[dim] for row in shapes) for dim in shapes[0].sizes}
     stack = _Stack(first, cells, shapes, sizes, opener)
     variables = {
-        name: stack.variable(name, one.dims, one.attrs, one.dtype, [True] * len(cells))
+        name: stack.variable(
+            name, one.dims, stacked_attrs(name, shapes), one.dtype, [True] * len(cells)
+        )
         for name, one in first.data_vars.items()
     }
     coords = stacked_coords(first, shapes, sizes, stack.variable) | lengths(shapes, sizes)
     coords |= _along_rows(columns, taken={*variables, *coords, *sizes, ROW})
-    attrs = {key: value for key, value in first.attrs.items() if key != "name"}
-    return Dataset(variables, coords=Coordinates(coords), attrs=attrs)
+    return Dataset(variables, coords=Coordinates(coords), attrs=stacked_attrs(None, shapes))
 
 
 def named_cells(manifest: Manifest) -> list[Any]:
