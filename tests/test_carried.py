@@ -14,7 +14,13 @@ import pytest
 import xarray as xr
 import zarr
 
-from hfzarr.errors import HfzarrError, InvalidMetadataError, StoreNotFoundError
+import hfzarr
+from hfzarr.errors import (
+    ChangedSourceError,
+    HfzarrError,
+    InvalidMetadataError,
+    StoreNotFoundError,
+)
 from hfzarr.rows.cells import parse_cell
 from hfzarr.rows.handle import ZarrHandle
 from servers import http_server
@@ -263,3 +269,39 @@ def test_a_chunk_that_was_never_written_is_fill_value(tmp_path: Path) -> None:
     zarr.create_array(str(folder), shape=(4, 4), chunks=(2, 2), dtype="i4", fill_value=7)
     handle = ZarrHandle(str(folder), metadata=text_of(folder))
     assert handle.read().tolist() == [[7] * 4] * 4
+
+
+def carried_text(folder: Path) -> str:
+    """Return what `scan` records, of a store without consolidated metadata too."""
+    return str(hfzarr.scan(folder, metadata=True)[0]["zarr_metadata"])
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_store_that_was_written_anew_is_told(tmp_path: Path, zarr_format: Any) -> None:
+    folder = tmp_path / "heights.zarr"
+
+    def write(dtype: str, chunks: tuple[int, int], offset: int = 0) -> None:
+        zarr.create_array(
+            str(folder), data=np.arange(12, dtype=dtype).reshape(3, 4) + np.array(offset, dtype),
+            chunks=chunks, zarr_format=zarr_format, overwrite=True,
+        )  # fmt: skip
+
+    write("<i4", (2, 2))
+    text = carried_text(folder)
+    write("<i4", (2, 2), offset=5)  # other pixels, kept alike, are no other store
+    assert ZarrHandle(str(folder), metadata=text).read().min() == 5
+    for dtype, chunks in (("<f4", (2, 2)), ("<i4", (1, 4)), ("<i2", (2, 2))):
+        write(dtype, chunks)
+        handle = ZarrHandle(str(folder), metadata=text, row=ROW)
+        with pytest.raises(ChangedSourceError, match=ROW):
+            handle.read()
+        with pytest.raises(ChangedSourceError):
+            handle.to_xarray().load()
+
+
+def test_a_fill_value_that_is_no_number_is_no_change(tmp_path: Path) -> None:
+    folder = tmp_path / "a.zarr"
+    zarr.create_array(str(folder), data=np.ones(3), fill_value=np.nan, zarr_format=2)
+    document = (folder / ".zarray").read_text("utf-8").replace('"NaN"', "NaN")
+    (folder / ".zarray").write_text(document)
+    assert ZarrHandle(str(folder), metadata=carried_text(folder)).read().tolist() == [1.0, 1.0, 1.0]

@@ -355,8 +355,31 @@ def test_options_are_checked(options, message):
 
 @pytest.mark.parametrize("size", [0, -2, (1, 2, 3, 4), {"q": 3}, (2.5, 2)])
 def test_a_size_that_makes_no_sense_is_refused(rows, size):
-    with pytest.raises(TargetError, match=r"row \d of the batch: patch_size"):
+    with pytest.raises(TargetError, match="patch_size"):
         numpy_collator(size)(rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dtype": "zz"}, "dtype= is a data type of NumPy.*'zz'"),
+        ({"columns": 3}, "columns= are names"),
+        ({"columns": [3]}, "columns= are names"),
+        ({"array": 3}, "array= is the path"),
+        ({"patch_size": 0}, "whole pixels from 1 on, not 0"),
+        ({"patch_size": {"y": 1.5}}, "whole pixels from 1 on"),
+    ],
+)
+def test_wrong_options_are_refused_when_it_is_made(options, message):
+    with pytest.raises(TargetError, match=message):
+        ZarrCollator(**options)
+
+
+def test_what_pads_must_fit_the_pixels(rows):
+    with pytest.raises(TargetError, match=r"row \d of the batch: pad_value=-1 .* uint16"):
+        numpy_collator(40, edge="pad", pad_value=-1)(rows)
+    batch = numpy_collator(40, edge="pad", pad_value=-1, dtype="float32")(rows)
+    assert batch["pixel_values"].min() == -1
 
 
 # --- torch ---------------------------------------------------------------------------------------

@@ -678,3 +678,21 @@ def test_the_plan_of_real_columns_is_the_plan_of_their_chunks():
         length=60,
         shard_rows=7,
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"columns": []}, "columns= names arrays"),
+        ({"columns": [3]}, "columns= names arrays"),
+        ({"columns": 3}, "columns= names arrays"),
+        ({"group": 3}, "group= is the path"),
+        ({"split": ""}, "split= is a name"),
+        ({"split": "a b"}, "split= is a name"),
+        ({"num_proc": 0}, "num_proc= is a number"),
+        ({"num_proc": "two"}, "num_proc= is a number"),
+    ],
+)
+def test_wrong_options_are_refused(options, message):
+    with pytest.raises(TargetError, match=message):
+        load_table("nowhere.zarr", **options)

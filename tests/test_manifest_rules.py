@@ -15,6 +15,7 @@ pytest.importorskip("pyarrow")
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import zarr
 
 from hfzarr.errors import (
     AmbiguousTargetError,
@@ -25,9 +26,11 @@ from hfzarr.errors import (
 )
 from hfzarr.rows.cells import parse_cell, selection_type
 from hfzarr.rows.columns import find_column
+from hfzarr.rows.manifest import Manifest
 from hfzarr.rows.opening import open_manifest
 from hfzarr.rows.places import climbs, folder_of, join, scheme_of
 from hfzarr.rows.rules import check_rows
+from hfzarr.rows.scan import scan
 
 HUB = "hf://datasets/user/name@main"
 
@@ -86,7 +89,7 @@ def test_json_names_the_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["zarr,label\n", "zarr\n"])
 def test_an_empty_table(tmp_path: Path, text: str) -> None:
-    with pytest.raises(TargetError, match=r"'index.csv' is empty: it has \d columns and no rows"):
+    with pytest.raises(TargetError, match=r"'index.csv' is empty: its columns are .*no rows"):
         open_manifest(write(tmp_path, text))
     for source in ([], pa.table({"zarr": pa.array([], pa.string())}), {"zarr": []}):
         with pytest.raises(TargetError, match="is empty"):
@@ -94,7 +97,7 @@ def test_an_empty_table(tmp_path: Path, text: str) -> None:
 
 
 def test_rows_of_different_length(tmp_path: Path) -> None:
-    with pytest.raises(TargetError, match=r"'index.csv' cannot be read as csv: .*Expected 2 col"):
+    with pytest.raises(TargetError, match=r"row 1 of 'index.csv': 2 cells are wanted, 3 found"):
         open_manifest(write(tmp_path, "zarr,x\na,1\nb,2,3\n"))
     with pytest.raises(TargetError, match=r"differ in length: {'zarr': 2, 'x': 1}"):
         open_manifest({"zarr": ["a", "b"], "x": [1]})
@@ -160,7 +163,9 @@ def test_several_columns_that_may_hold_stores() -> None:
 
 
 def test_no_column_that_holds_stores() -> None:
-    with pytest.raises(TargetError, match="no column of 'table' holds stores: it has 'a', 'b'"):
+    with pytest.raises(
+        TargetError, match=r"no column of 'table' holds stores: it has 'a' \(int64\), 'b'"
+    ):
         open_manifest({"a": [1], "b": ["x"]})
     with pytest.raises(TargetError, match="'table' has no column 'zarr'; it has 'a'"):
         open_manifest({"a": ["x.zarr"]}, column="zarr")
@@ -381,3 +386,133 @@ def test_errors_are_of_a_kind_that_others_catch(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="empty"):
         open_manifest([])
     assert issubclass(ReadError, OSError)
+
+
+# -- another column than the one that was checked
+
+
+def test_a_column_that_is_chosen_later_is_checked_too() -> None:
+    table = pa.table({"zarr": ["a.zarr"], "mask": ["file:///etc/b.zarr"]})
+    manifest = Manifest(table, "zarr", base=HUB)
+    with pytest.raises(TargetError, match=r"row 0 of .*file:///etc"):
+        open_manifest(manifest, column="mask")
+    assert open_manifest(manifest, column="mask", trusted=True).column == "mask"
+
+
+def test_metadata_of_one_column_is_not_taken_for_other_stores(tmp_path: Path) -> None:
+    zarr.create_array(tmp_path / "images" / "a.zarr", data=np.full((2, 2), 7, "int16"))
+    zarr.create_array(tmp_path / "mask.zarr", data=np.full((2, 2), 40000, "uint16"))
+    scanned = scan(tmp_path / "images", metadata=True)
+    table = scanned.to_arrow().append_column("mask", pa.array([str(tmp_path / "mask.zarr")]))
+    saved = tmp_path / "masks.parquet"
+    masks = open_manifest(open_manifest(table), column="mask")
+    masks.save(saved)
+    for source in (table, table.to_pandas(), open_manifest(table, column="zarr"), saved):
+        row = open_manifest(source, column="mask")[0]
+        assert row["mask"].dtype == np.uint16
+        assert row["mask"][0, 0] == 40000
+        assert row["other_metadata"] == scanned["zarr_metadata"][0]
+    assert open_manifest(table, column="zarr")[0]["zarr"].metadata == scanned["zarr_metadata"][0]
+
+
+# -- texts that are nearly a table
+
+
+def test_a_csv_without_a_header(tmp_path: Path) -> None:
+    for text in ("a.zarr,x\nb c.zarr,y\n", "s3://bucket/a,x\ns3://bucket/b,y\n", "a.zarr\n"):
+        with pytest.raises(TargetError, match=r"'index.csv' begins with '.*a line with the names"):
+            open_manifest(write(tmp_path, text))
+    assert len(open_manifest(write(tmp_path, "zarr,b.zarr\na.zarr,3\n"))) == 1
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_csv_with_another_separator(tmp_path: Path, separator: str) -> None:
+    text = f"zarr{separator}label\na,b.zarr{separator}1\n"
+    manifest = open_manifest(write(tmp_path, text))
+    assert (manifest.table["zarr"].to_pylist(), manifest["label"]) == (["a,b.zarr"], [1])
+
+
+@pytest.mark.parametrize("name", ["i.csv", "i.tsv", "i.jsonl"])
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-16-le"])
+def test_other_encodings_are_named(tmp_path: Path, name: str, encoding: str) -> None:
+    text = '{"zarr": "ü.zarr"}\n' if name == "i.jsonl" else "zarr\nü.zarr\n"
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    with pytest.raises(TargetError, match=rf"'{name}' .*UTF-8"):
+        open_manifest(tmp_path / name)
+
+
+def test_a_quote_that_is_not_closed(tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match=r"row 1 of 'index.csv' opens a quote .* never closed"):
+        open_manifest(write(tmp_path, 'zarr,x\na.zarr,"1\n2"\nb.zarr,"3\nc.zarr,4\n'))
+    with pytest.raises(TargetError, match=r"row 0 of 'index.csv': 2 cells are wanted, 1 found"):
+        open_manifest(write(tmp_path, 'zarr,x\n"a.zarr,1\nb.zarr,3\n'))
+    manifest = open_manifest(write(tmp_path, 'zarr,x\na.zarr,"1\n2"\n'))
+    assert manifest["x"] == ["1\n2"]
+
+
+# -- options and keys of another kind
+
+
+@pytest.mark.parametrize("options", [{"split": ""}, {"split": 3}, {"column": 3}, {"trusted": "no"}])
+def test_options_of_another_kind(options: dict[str, Any]) -> None:
+    with pytest.raises(TargetError, match=f"{next(iter(options))}= is"):
+        open_manifest(["a.zarr"], **options)
+
+
+def test_a_truth_value_is_no_row() -> None:
+    manifest = open_manifest(["a.zarr", "b.zarr"])
+    for key in (True, np.bool_(True)):
+        with pytest.raises(TargetError, match="rows are chosen by an integer"):
+            manifest[key]
+    assert len(manifest[[True, False]]) == 1
+
+
+def test_a_pattern_of_stores_is_sent_to_scan(tmp_path: Path) -> None:
+    zarr.create_array(str(tmp_path / "a.zarr"), shape=(2,), dtype="uint8")
+    with pytest.raises(StoreNotFoundError, match=r"hfzarr\.scan\(\)"):
+        open_manifest(str(tmp_path / "*.zarr"))
+
+
+# -- saving
+
+
+@pytest.mark.parametrize("path", [None, 3, b"index.csv", ["index.csv"]])
+def test_a_path_of_another_kind(path: Any) -> None:
+    with pytest.raises(TargetError, match="a manifest is saved to a"):
+        open_manifest(["a.zarr"]).save(path)
+
+
+def test_no_file_is_put_into_a_store(tmp_path: Path) -> None:
+    zarr.create_group(str(tmp_path / "a.zarr")).create_array("x", shape=(2,), dtype="uint8")
+    for place in ("a.zarr/index.csv", "a.zarr/x/new/index.csv"):
+        with pytest.raises(TargetError, match=r"would lie in the Zarr store"):
+            open_manifest(["b.zarr"]).save(tmp_path / place)
+    open_manifest(["b.zarr"]).save(tmp_path / "new" / "index.csv")
+    assert (tmp_path / "new" / "index.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["i.csv", "i.jsonl", "i.parquet"])
+def test_what_no_manifest_opens_is_not_saved(tmp_path: Path, name: str) -> None:
+    manifest = Manifest(pa.table({"zarr": ["a.zarr", "new\nline.zarr"]}), "zarr")
+    with pytest.raises(TargetError, match=r"row 1 of what is saved: .*line break"):
+        manifest.save(tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
+def test_a_column_of_maps(tmp_path: Path) -> None:
+    maps = pa.array([[("k", 1)], None], pa.map_(pa.string(), pa.int64()))
+    manifest = open_manifest(pa.table({"zarr": ["a.zarr", "b.zarr"], "more": maps}))
+    manifest.save(tmp_path / "i.jsonl")
+    assert open_manifest(tmp_path / "i.jsonl")["more"] == [[{"key": "k", "value": 1}], None]
+
+
+# -- words from elsewhere
+
+
+def test_words_from_elsewhere_are_answered() -> None:
+    manifest = open_manifest(["a.zarr"])
+    with pytest.raises(AttributeError, match=r"'to_values'; here it is manifest\['column'\]"):
+        manifest.to_values("zarr")
+    with pytest.raises(AttributeError, match=r"no attribute 'xyz'$"):
+        manifest.xyz  # noqa: B018
+    assert not hasattr(manifest, "to_values")

@@ -451,6 +451,14 @@ def test_where_a_dataset_came_from_is_told_by_its_cache(here: Path) -> None:
     )
 
 
+def test_a_folder_of_ones_own_is_no_cache_of_the_hub(here: Path) -> None:
+    rows = datasets.Dataset.from_list([{"zarr": str(here / "a.zarr")}])
+    rows.save_to_disk("my___own/rows")
+    saved = datasets.load_from_disk("my___own/rows")
+    assert dataset_origin(saved) == ""
+    assert open_manifest(saved).stores == (str(here / "a.zarr"),)
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_streaming_from_a_url_tells_its_origin(here: Path) -> None:
     Path("i.csv").write_text(f"zarr\na.zarr\n{here}/secret.zarr\n")

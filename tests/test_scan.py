@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import os
 import shutil
 import time
 import warnings
@@ -33,6 +34,7 @@ from hfzarr.model.report import Report
 from hfzarr.rows.beside import labels_of, merged_metadata, splits_of
 from hfzarr.rows.consolidated import consolidated_text
 from hfzarr.rows.facts import FACTS, fact_types, read_facts
+from hfzarr.rows.opening import open_manifest
 from hfzarr.rows.scan import ScanProgress, scan
 from hfzarr.store.finding import find_node
 from hfzarr.store.location import locate
@@ -350,7 +352,9 @@ def test_broken_stores_are_left_out_on_request(tmp_path) -> None:
 def test_nothing_but_broken_stores(tmp_path) -> None:
     (tmp_path / "a.zarr").mkdir()
     with pytest.warns(UserWarning, match="left out 1 of 1"):
-        manifest = scan(tmp_path, on_error="skip", thumbnails=importlib.util.find_spec("PIL"))
+        manifest = scan(
+            tmp_path, on_error="skip", thumbnails=importlib.util.find_spec("PIL") is not None
+        )
     assert len(manifest) == 0
     assert names(manifest)[: len(FACTS) + 1] == ["zarr", *FACTS]
 
@@ -362,6 +366,65 @@ def test_options_that_make_no_sense(tmp_path, options) -> None:
     tiny(tmp_path, "a.zarr")
     with pytest.raises(TargetError, match=next(iter(options))):
         scan(tmp_path, **options)
+
+
+def test_folders_that_cannot_be_listed_are_left_out_on_request(tmp_path, monkeypatch) -> None:
+    tiny(tmp_path, "a/1.zarr", "b/2.zarr")
+    (tmp_path / "metadata.csv").write_text("file_name,age\na/1,1\nb/2,2\n")
+    scandir = os.scandir
+
+    def refusing(place):
+        if str(place) == str(tmp_path / "b"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(ReadError, match="cannot list the folder"):
+        scan(tmp_path)
+    with pytest.warns(UserWarning, match=r"left out 1 folders[\s\S]*- b: ") as caught:
+        manifest = scan(tmp_path, on_error="skip")
+    assert caught[0].filename == __file__
+    assert cells(manifest) == ["a/1.zarr"]
+    assert column(manifest, "age") == [1]
+
+
+@pytest.mark.parametrize("name", ["new\nline.zarr", "a.zarr#[1]"])
+def test_names_that_no_table_can_hold(tmp_path, name) -> None:
+    tiny(tmp_path, "a.zarr", "b.zarr")
+    (tmp_path / "b.zarr").rename(tmp_path / name)
+    with pytest.raises(TargetError, match=r"in its name.*on_error='skip'"):
+        scan(tmp_path)
+    with pytest.warns(UserWarning, match="left out 1 stores that no table can name"):
+        assert cells(scan(tmp_path, on_error="skip")) == ["a.zarr"]
+
+
+@pytest.mark.parametrize("name", ["a::b.zarr", "~a.zarr", "c:d.zarr"])
+def test_names_that_look_like_other_places(tmp_path, monkeypatch, name) -> None:
+    tiny(tmp_path, "x.zarr")
+    (tmp_path / "x.zarr").rename(tmp_path / name)
+    manifest = scan(tmp_path)
+    assert manifest.stores == (str(tmp_path / name),)
+    manifest.save(tmp_path / "index.csv")
+    again = open_manifest(tmp_path / "index.csv")
+    assert again.stores == manifest.stores
+    assert again[0]["zarr"].shape == tuple(manifest["shape"][0])
+    monkeypatch.chdir(tmp_path)
+    assert scan(name).stores == manifest.stores
+
+
+@pytest.mark.parametrize(
+    "switch", ["labels", "splits", "merge", "facts", "metadata", "thumbnails", "progress"]
+)
+def test_what_is_switched_is_true_or_false(tmp_path, switch) -> None:
+    tiny(tmp_path, "a.zarr")
+    with pytest.raises(TargetError, match=f"{switch}= is True or False, not 'no'"):
+        scan(tmp_path, **{switch: "no"})
+
+
+@pytest.mark.parametrize("text", ["s3://", "http://", "memory://"])
+def test_a_protocol_is_no_place(text) -> None:
+    with pytest.raises(TargetError, match="a protocol without a place"):
+        scan(text)
 
 
 # --- sources --------------------------------------------------------------------------------------
@@ -734,7 +797,7 @@ BAD_FILES = {
     "no JSON": ("jsonl", b'{"file_name": "a"\n', r"metadata\.jsonl"),
     "a number": ("jsonl", b'{"file_name": 1.5}\n', "row 0 of .*1.5"),
     "a list": ("jsonl", b'{"file_name": ["a"]}\n', "row 0 of "),
-    "ragged": ("csv", b"file_name,age\na,1,2\n", r"metadata\.csv.*cannot be read"),
+    "ragged": ("csv", b"file_name,age\na,1,2\n", r"row 0 of .metadata\.csv.: 2 cells"),
     "twins": ("csv", b"file_name,age,age\na,1,2\n", "several columns 'age'"),
     "two names": ("csv", b"x_file_name,y_file_name\na,a\n", "each of which may name"),
     "the column": ("csv", b"file_name,zarr\na,1\n", "column 'zarr'.*column="),

@@ -21,6 +21,8 @@ from hfzarr import (
     RepairWarning,
     StoreNotFoundError,
 )
+from hfzarr.errors import TargetError
+from hfzarr.store.location import join_path, locate
 from servers import http_server, s3_server
 from stores import pixels, write_cf, write_image, write_plate, zip_folder
 
@@ -419,3 +421,16 @@ def test_cluster(disk, tmp_path):
                 assert int(lazy.sum()) == int(pixels().sum())
             plate = open_one(tmp_path / "plate", chunks={})
             assert int(plate.image.sum()) == int(open_one(tmp_path / "plate").image.sum())
+
+
+def test_what_is_here_is_a_path(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a::b.zarr").mkdir()
+    assert locate("a::b.zarr").url == str(tmp_path / "a::b.zarr")
+    assert locate("c::d.zarr").kind == "url"
+
+
+@pytest.mark.parametrize("part", [None, 3, b"x"])
+def test_a_path_in_a_store_is_text(part) -> None:
+    with pytest.raises(TargetError, match="a path in a store is text"):
+        join_path("a", part)

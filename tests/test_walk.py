@@ -159,6 +159,37 @@ def test_two_folders_that_link_to_each_other(tmp_path) -> None:
     assert stores(tmp_path) == ("a/b/y.zarr", "a/x.zarr", "b/a/x.zarr", "b/y.zarr")
 
 
+def test_links_that_lead_to_themselves_are_passed_by(tmp_path) -> None:
+    make(tmp_path, "a/x.zarr/")
+    (tmp_path / "self").symlink_to("self")
+    (tmp_path / "a" / "one").symlink_to("two")
+    (tmp_path / "a" / "two").symlink_to("one")
+    (tmp_path / "a" / "self.zip").symlink_to("self.zip")
+    assert stores(tmp_path) == ("a/x.zarr",)
+
+
+def test_folders_that_cannot_be_listed_are_passed_by_on_request(tmp_path, monkeypatch) -> None:
+    make(tmp_path, "a/x.zarr/", "b/y.zarr/")
+    scandir = os.scandir
+
+    def refusing(place):
+        if str(place) in refused:
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    refused = [str(tmp_path / "b")]
+    with pytest.raises(ReadError, match="cannot list the folder"):
+        stores(tmp_path)
+    faults = []
+    found = stores(tmp_path, on_fault=lambda path, error: faults.append((path, type(error))))
+    assert found == ("a/x.zarr",)
+    assert faults == [("b", ReadError)]
+    refused = [str(tmp_path)]
+    with pytest.raises(ReadError):
+        stores(tmp_path, on_fault=lambda path, error: None)
+
+
 def test_a_store_whose_link_leads_nowhere_is_still_one(tmp_path) -> None:
     make(tmp_path, "a.zarr/")
     (tmp_path / "gone.zarr").symlink_to(tmp_path / "nowhere")
@@ -252,6 +283,26 @@ def test_a_url_that_is_a_store(memory) -> None:
 def test_a_url_that_is_not_there(memory) -> None:
     with pytest.raises(StoreNotFoundError, match=r"memory://.*nothing"):
         find_stores(memory("x") + "/nothing")
+
+
+def test_folders_of_a_url_that_cannot_be_listed_are_passed_by_on_request(
+    memory, monkeypatch
+) -> None:
+    kind = type(fsspec.filesystem("memory"))
+    ls = kind.ls
+
+    def refusing(self, path, **options):
+        if path.rstrip("/").endswith("locked"):
+            raise PermissionError(13, "Permission denied")
+        return ls(self, path, **options)
+
+    place = memory("open/x.zarr/zarr.json", "locked/y.zarr/zarr.json")
+    monkeypatch.setattr(kind, "ls", refusing)
+    with pytest.raises(ReadError, match="Permission denied"):
+        stores(place)
+    faults = []
+    found = stores(place, on_fault=lambda path, error: faults.append(path))
+    assert (found, faults) == (("open/x.zarr",), ["locked"])
 
 
 def test_a_listing_that_fails_is_told_with_its_url(memory, monkeypatch) -> None:

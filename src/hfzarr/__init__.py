@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from hfzarr.faces.loading import load_dataset, load_from_disk, load_zarr_dataset, restore
     from hfzarr.faces.progress import Progress
     from hfzarr.faces.reshard import plan_reshard, reshard
+    from hfzarr.faces.selections import selections
     from hfzarr.faces.stitch import stitch
     from hfzarr.faces.table import load_table
     from hfzarr.plan.cost import Cost
@@ -96,6 +97,7 @@ __all__ = [
     "reshard",
     "restore",
     "scan",
+    "selections",
     "stitch",
 ]
 
@@ -127,6 +129,7 @@ _HOMES = {
     "reshard": "hfzarr.faces.reshard",
     "restore": "hfzarr.faces.loading",
     "scan": "hfzarr.rows.scan",
+    "selections": "hfzarr.faces.selections",
     "stitch": "hfzarr.faces.stitch",
 }
 

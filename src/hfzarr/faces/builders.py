@@ -36,13 +36,8 @@ class ZarrFolderConfig(datasets.BuilderConfig):  # type: ignore[misc]
 
     Attributes
     ----------
-    column
-        Name of the column of stores.
-    drop_labels
-        True for no labels from the names of folders, False for labels in any case. By default
-        there are some where stores lie in several folders, all at one depth.
-    drop_metadata
-        Whether to leave files ``metadata.csv``, ``.jsonl`` and ``.parquet`` unread.
+    column, drop_labels, drop_metadata
+        As for `load_zarr_dataset`.
     features
         Features to cast the columns to.
     """

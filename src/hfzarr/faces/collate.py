@@ -15,7 +15,7 @@ from hfzarr.errors import MissingDependencyError, TargetError
 from hfzarr.rows.cells import parse_cell
 from hfzarr.rows.handle import ZarrHandle
 from hfzarr.rows.opened import naming_row
-from hfzarr.rows.patching import lengths_by_dim
+from hfzarr.rows.patching import is_length, lengths_by_dim
 from hfzarr.rows.selection import ZarrSelection
 from hfzarr.run.pool import for_each, for_each_waiting, workers
 from hfzarr.store.options import StorageOptions
@@ -70,7 +70,7 @@ class ZarrCollator:
         ``"raise"`` refuses a patch that is larger than the array; ``"pad"`` puts `pad_value`
         behind the array's last pixels.
     pad_value
-        What lies outside an array.
+        What lies outside an array, in pixels of `dtype` if that is given.
     dtype
         Data type to convert pixels to, such as ``"float32"``.
     storage_options
@@ -115,14 +115,14 @@ class ZarrCollator:
         self.level = level
         self.column_name = column_name
         self.label_column = label_column
-        self.columns = (columns,) if isinstance(columns, str) else tuple(columns)
+        self.columns = _names(columns)
         self.array = array
         self.seed = seed
         self.rng = rng
         self.to = to
         self.edge = edge
         self.pad_value = pad_value
-        self.dtype = None if dtype is None else np.dtype(dtype)
+        self.dtype = _data_type(dtype)
         self._storage_options = StorageOptions.of(storage_options)
         self._batches = 0
         self._check()
@@ -176,6 +176,13 @@ class ZarrCollator:
                 "patch_size= is a number of pixels, one for each of the last axes, or one by "
                 f"dimension, not {size!r}"
             )
+        lengths: list[Any] = list(size.values()) if isinstance(size, Mapping) else [size]
+        if isinstance(size, Sequence):
+            lengths = list(size)
+        if size is not None and not (len(lengths) and all(map(is_length, lengths))):
+            raise TargetError(f"patch_size= is in whole pixels from 1 on, not {size!r}")
+        if self.array is not None and not isinstance(self.array, str):
+            raise TargetError(f"array= is the path of an array in each group, not {self.array!r}")
         if self.edge not in ("raise", "pad"):
             raise TargetError(f"edge= is 'raise' or 'pad', not {self.edge!r}")
         if self.seed is not None and self.rng is not None:
@@ -238,7 +245,7 @@ class ZarrCollator:
             slice(start, min(start + w, n))
             for start, w, n in zip(starts, wanted, shape, strict=True)
         )
-        return self._converted(self._padded(target.read(key, level=level), tuple(wanted)))
+        return self._padded(self._converted(target.read(key, level=level)), tuple(wanted))
 
     def _target(self, handle: ZarrHandle) -> tuple[ZarrHandle, int | str]:
         """Return the array or image whose pixels are wanted, and which level of it."""
@@ -273,7 +280,12 @@ class ZarrCollator:
     def _padded(self, pixels: AnyArray, shape: tuple[int, ...]) -> AnyArray:
         if pixels.shape == shape:
             return pixels
-        out = np.full(shape, self.pad_value, pixels.dtype)
+        try:
+            out = np.full(shape, self.pad_value, pixels.dtype)
+        except (OverflowError, TypeError, ValueError) as error:
+            raise TargetError(
+                f"pad_value={self.pad_value!r} does not go into pixels of {pixels.dtype}: {error}"
+            ) from error
         out[tuple(slice(0, n) for n in pixels.shape)] = pixels
         return out
 
@@ -337,6 +349,22 @@ class ZarrCollator:
                 f"torch has no tensors of {values.dtype}: convert pixels with dtype=, or take "
                 "to='numpy'"
             ) from error
+
+
+def _names(columns: str | Sequence[str]) -> tuple[str, ...]:
+    names = (columns,) if isinstance(columns, str) else columns
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise TargetError(f"columns= are names of columns, not {columns!r}")
+    return tuple(names)
+
+
+def _data_type(dtype: npt.DTypeLike | None) -> np.dtype[Any] | None:
+    try:
+        return None if dtype is None else np.dtype(dtype)
+    except TypeError as error:
+        raise TargetError(
+            f"dtype= is a data type of NumPy, such as 'float32', not {dtype!r}"
+        ) from error
 
 
 def _as_rows(rows: Any) -> Sequence[Mapping[str, Any]]:

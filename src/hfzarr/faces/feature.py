@@ -60,7 +60,7 @@ class Zarr:
     Raises
     ------
     TargetError
-        `storage_options` is no mapping of names.
+        `storage_options` is no mapping of names, or `base` no text.
 
     Examples
     --------
@@ -87,6 +87,8 @@ class Zarr:
         dtype: str | None = None,
         id: str | None = None,
     ) -> None:
+        if not isinstance(base, str):
+            raise TargetError(f"base= is a folder or a URL, as text, not {base!r}")
         self.dtype, self.id, self._type = "string", MARK, "Value"
         self.decode = bool(decode)
         self.storage_options = StorageOptions.of(storage_options)

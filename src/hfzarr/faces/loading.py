@@ -92,7 +92,12 @@ def load_from_disk(
     ------
     MissingDependencyError
         `datasets` is not installed.
+    TargetError
+        `dataset_path` is no path, or a row of a dataset from elsewhere names a place of this
+        machine.
     """
+    if not isinstance(dataset_path, (str, os.PathLike)):
+        raise TargetError(f"dataset_path is a folder or a URL, not {dataset_path!r}")
     datasets = need_datasets("hfzarr.load_from_disk()")
     options = StorageOptions.of(storage_options)
     plain = options.resolve() or None

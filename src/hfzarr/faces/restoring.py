@@ -34,7 +34,7 @@ def restore(
     dataset: D,
     storage_options: Options = None,
     *,
-    columns: Iterable[str] | None = None,
+    columns: str | Iterable[str] | None = None,
     trusted: bool = False,
     origin: str | None = None,
 ) -> D:
@@ -83,9 +83,12 @@ def restore(
     'a'
     """
     need_datasets("hfzarr.restore()")
+    names = [columns] if isinstance(columns, str) else columns
+    if names is not None and not isinstance(names, Iterable):
+        raise TargetError(f"columns= are names of columns, not {columns!r}")
     wanted = _Wanted(
         options=StorageOptions.of(storage_options),
-        columns=frozenset(columns or ()),
+        columns=frozenset(names or ()),
         trusted=trusted,
         origin=origin,
     )
@@ -117,7 +120,8 @@ def _restore(dataset: Any, wanted: _Wanted) -> Any:
     features = dataset.features or {}
     if unknown := wanted.columns - set(features):
         known = list(features) if features else "none whose type is known"
-        raise TargetError(f"there is no column {min(unknown)!r}; there are {known}")
+        first = min(unknown, key=repr)
+        raise TargetError(f"there is no column {first!r}; there are {known}")
     origin = dataset_origin(dataset) if wanted.origin is None else wanted.origin
     changed = {}
     for name, feature in features.items():

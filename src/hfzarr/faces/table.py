@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hfzarr.errors import HfzarrError
+from hfzarr.errors import HfzarrError, TargetError
 from hfzarr.faces.registration import need_datasets
 from hfzarr.store.location import Location, locate
 
@@ -90,13 +91,15 @@ def load_table(
     [{'x': [0, 1], 'y': True}, {'x': [2, 3], 'y': False}, {'x': [4, 5], 'y': True}]
     """
     datasets = need_datasets("load_table")
+    names = [columns] if isinstance(columns, str) else columns
+    _check(group, names, split, num_proc)
     from hfzarr.faces.table_builder import ZarrTable, features_of
     from hfzarr.rows.columnar import open_row_table
 
     target = open_row_table(
         _located(store, storage_options),
         group=group,
-        columns=[columns] if isinstance(columns, str) else columns,
+        columns=names,
         rows=rows,
     )
     builder = ZarrTable(dataset_name="zarr", cache_dir=cache_dir, target=target, split=split)
@@ -109,6 +112,21 @@ def load_table(
     with _own_errors():
         builder.download_and_prepare(num_proc=num_proc)
     return builder.as_dataset(split=split)
+
+
+def _check(group: Any, columns: Any, split: Any, num_proc: Any) -> None:
+    if group is not None and not isinstance(group, str):
+        raise TargetError(f"group= is the path of a group in the store, not {group!r}")
+    listed = isinstance(columns, Sequence) and not isinstance(columns, bytes)
+    if columns is not None and not (
+        listed and columns and all(isinstance(name, str) for name in columns)
+    ):
+        raise TargetError(f"columns= names arrays, or is None for all of them; it is {columns!r}")
+    if not isinstance(split, str) or not re.fullmatch(r"\w+(\.\w+)*", split):
+        raise TargetError(f"split= is a name such as 'train', not {split!r}")
+    whole = isinstance(num_proc, int) and not isinstance(num_proc, bool)
+    if num_proc is not None and (not whole or num_proc < 1):
+        raise TargetError(f"num_proc= is a number of processes from 1 on, or None: {num_proc!r}")
 
 
 @contextlib.contextmanager

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hfzarr.errors import AmbiguousTargetError, TargetError
 from hfzarr.rows.cells import SELECTION_FIELDS
 
-__all__ = ["REGION_TEXT", "find_column", "mark", "marked_columns"]
+__all__ = ["REGION_TEXT", "find_column", "mark", "marked_columns", "names_a_store"]
 
 _KEY = b"huggingface"
 _SURE_NAMES = ("zarr", "store", "zarr_path", "zarr_url", "store_path", "store_url")
@@ -22,6 +23,17 @@ REGION_TEXT = r"#[^#@\[\]]*(@[^#@\[\]]+)?\[[0-9:, ]*\]$"
 # A store by its suffix, alone, with a path inside or with a selection behind it.
 _STORE_TEXT = rf"(?i)\.(zarr|ozx|zarr\.zip)([/\\#@?]|$)|{REGION_TEXT}"
 _LOOKED_AT = 1000
+
+
+def names_a_store(text: str) -> bool:
+    """Return whether a text is that of a store rather than the name of a column.
+
+    Examples
+    --------
+    >>> names_a_store("images/a.zarr"), names_a_store("s3://bucket/a"), names_a_store("zarr")
+    (True, True, False)
+    """
+    return "://" in text or text.startswith("/") or re.search(_STORE_TEXT, text) is not None
 
 
 def marked_columns(schema: Any) -> list[str]:
@@ -145,8 +157,8 @@ def find_column(table: Any, column: str | None = None, *, name: str = "the table
     if found := valued or sure or likely:
         return _only(found, name, "may hold stores")
     raise TargetError(
-        f"no column of {name} holds stores: it has {_listed(table.schema.names)}. Name the column "
-        "with column=, or mark it; its cells are texts such as 'images/a.zarr'."
+        f"no column of {name} holds stores: it has {_typed(table.schema)}. Name the column with "
+        "column=, or mark it; its cells are texts such as 'images/a.zarr'."
     )
 
 
@@ -193,6 +205,10 @@ def _looks_like_stores(column: Any) -> bool:
     if not len(texts):
         return False
     return bool(pc.all(pc.match_substring_regex(texts, _STORE_TEXT)).as_py())
+
+
+def _typed(schema: Any) -> str:
+    return ", ".join(f"{field.name!r} ({field.type})" for field in schema) or "none"
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -22,8 +22,11 @@ __all__ = [
 
 _BATCH = 1000
 _HUB_FILE = re.compile(r"(hf://datasets/[^/]+/[^/]+)")
-# The library's cache names a dataset of the Hub user___name, and its commit below that.
-_HUB_CACHE = re.compile(r"[/\\]([^/\\]+?)___([^/\\]+)[/\\](?:.*[/\\]([0-9a-f]{40})[/\\])?")
+# The library's cache names a dataset of the Hub user___name, and configuration, version and commit
+# below that.
+_HUB_CACHE = re.compile(
+    r"[/\\]([^/\\]+?)___([^/\\]+)[/\\][^/\\]+[/\\]\d+\.\d+\.\d+[/\\](?:([0-9a-f]{40})[/\\])?"
+)
 
 
 def is_dataset(value: Any) -> bool:

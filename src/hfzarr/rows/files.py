@@ -8,11 +8,12 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from hfzarr.errors import ReadError, StoreNotFoundError, TargetError
 from hfzarr.model.report import shorten
+from hfzarr.rows.columns import names_a_store
 from hfzarr.rows.records import column_of, record_columns
 from hfzarr.store.location import hide_secrets
 from hfzarr.store.remote import reaching
@@ -24,6 +25,7 @@ _FORMATS = {
     ".csv": "csv", ".tsv": "tsv",
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl",
 }  # fmt: skip
+_SEPARATORS = {"csv": ",;\t", "tsv": "\t"}
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
 # Texts that are numbers or truth values, and would be written the same again: "007" is a name.
 _FLOAT = r"-?(0|[1-9][0-9]*)(\.[0-9]+([eE][+-]?[0-9]+)?|[eE][+-]?[0-9]+)"
@@ -57,8 +59,8 @@ def local_path(place: str) -> str | None:
     """Return the path of a place on this machine; None for a URL elsewhere."""
     from hfzarr.store.location import locate
 
-    location = locate(place)
-    return None if "://" in location.url or "::" in location.url else location.url
+    url = locate(place).url
+    return url if os.path.isabs(url) else None
 
 
 def read_file(place: str, options: Mapping[str, Any] | None = None) -> Any:
@@ -129,7 +131,8 @@ def read_text_table(data: bytes, kind: str, name: str) -> Any:
     """Return the rows of a CSV, TSV or JSON text as an Arrow table.
 
     Numbers and truth values get their types where their text would be written the same again, so
-    that ``007`` stays a name. Times stay text.
+    that ``007`` stays a name. Times stay text. A CSV whose header has semicolons or tabs, and no
+    commas, is read by these.
 
     Parameters
     ----------
@@ -139,24 +142,108 @@ def read_text_table(data: bytes, kind: str, name: str) -> Any:
         As of `file_format`.
     name
         What the file is called in errors.
+
+    Raises
+    ------
+    TargetError
+        The text is not in UTF-8, a row is broken, or a CSV does not begin with names of columns.
     """
-    if kind == "jsonl":
-        return _read_json(data, name)
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    try:
+        if b"\0" in data[:1024]:
+            raise TargetError(f"{name!r} holds NULs, and text in UTF-8 is wanted: save it as that")
+        return _read_json(data, name) if kind == "jsonl" else _read_csv(data, kind, name)
+    except UnicodeDecodeError as error:
+        raise TargetError(
+            f"{name!r} is no text in UTF-8 ({error.reason}, byte {error.start}): save it as that"
+        ) from error
+
+
+def _read_csv(data: bytes, kind: str, name: str) -> Any:
+    import pyarrow as pa
+
+    header, separator = _header(data, kind, name)
+    try:
+        table = _parsed_csv(data, header, separator)
+    except pa.ArrowInvalid as error:
+        data.decode()  # whatever is no text is told as that
+        if told := _broken_row(data, header, separator, name):
+            raise TargetError(told) from error
+        raise
+    _check_header(table, name)
+    last = table.columns[-1][-1].as_py() if len(table) else None
+    if last and "\n" in last and not data.rstrip().endswith(b'"'):
+        raise TargetError(
+            f"row {len(table) - 1} of {name!r} opens a quote that is never closed, so that all "
+            f"behind it is one cell: {shorten(last)}"
+        )
+    return pa.table([_with_type(column) for column in table.columns], names=table.schema.names)
+
+
+def _header(data: bytes, kind: str, name: str) -> tuple[list[str], str]:
+    """Return the names of the columns, and what stands between cells."""
+    header: list[str] = []
+    for separator in _SEPARATORS[kind]:
+        text = io.TextIOWrapper(io.BytesIO(data), "utf-8", newline="")
+        found = next(csv.reader(text, delimiter=separator), [])
+        if len(found) > 1:
+            return found, separator
+        header = header or found
+    if not header:
+        raise TargetError(f"{name!r} is empty: a CSV begins with the names of its columns")
+    return header, _SEPARATORS[kind][0]
+
+
+def _check_header(table: Any, name: str) -> None:
+    """Refuse a table whose first row, which is to name the columns, is one of stores."""
+    for column, values in zip(table.schema.names, table.columns, strict=True):
+        first = next((value.as_py() for value in values if value.is_valid), column)
+        if names_a_store(column) and names_a_store(first):
+            raise TargetError(
+                f"{name!r} begins with {shorten(column)}, a store where the name of its column is "
+                "wanted: put a line with the names of the columns, such as 'zarr', before it"
+            )
+
+
+def _broken_row(data: bytes, header: list[str], separator: str, name: str) -> str:
+    """Return which row has too many or too few cells; empty where none has."""
+    import pyarrow as pa
+
+    broken: list[str] = []
+
+    def note(row: Any) -> str:
+        # The header is row 1 of what is counted there.
+        broken.append(
+            f"row {row.number - 2} of {name!r}: {row.expected_columns} cells are wanted, "
+            f"{row.actual_columns} found: {shorten(row.text)}. A text with {separator!r} or a line "
+            "break in it stands in quotes, opened and closed."
+        )
+        return "error"
+
+    with contextlib.suppress(pa.ArrowInvalid):
+        _parsed_csv(data, header, separator, note)
+    return broken[0] if broken else ""
+
+
+def _parsed_csv(
+    data: bytes,
+    header: list[str],
+    separator: str,
+    on_broken: Callable[[Any], str] | None = None,
+) -> Any:
+    """Return the rows as text; with a function for broken ones, these are counted."""
     import pyarrow as pa
     import pyarrow.csv
 
-    separator = "\t" if kind == "tsv" else ","
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    text = io.TextIOWrapper(io.BytesIO(data), "utf-8", newline="")
-    header = next(csv.reader(text, delimiter=separator), [])
-    if not header:
-        raise TargetError(f"{name!r} is empty: a CSV begins with the names of its columns")
-    table = pyarrow.csv.read_csv(
+    return pyarrow.csv.read_csv(
         io.BytesIO(data),
-        read_options=pyarrow.csv.ReadOptions(block_size=_one_block(data)),
+        read_options=pyarrow.csv.ReadOptions(
+            block_size=_one_block(data), use_threads=on_broken is None
+        ),
         parse_options=pyarrow.csv.ParseOptions(
             delimiter=separator,
             newlines_in_values=True,
+            invalid_row_handler=on_broken,
             # In a single column an empty line is a cell that is missing.
             ignore_empty_lines=len(header) > 1,
         ),
@@ -167,7 +254,6 @@ def read_text_table(data: bytes, kind: str, name: str) -> Any:
             quoted_strings_can_be_null=False,
         ),
     )
-    return pa.table([_with_type(column) for column in table.columns], names=table.schema.names)
 
 
 def _one_block(data: bytes) -> int:
@@ -197,7 +283,7 @@ def _read_json(data: bytes, name: str) -> Any:
     import pyarrow as pa
     import pyarrow.json
 
-    data = data.removeprefix(b"\xef\xbb\xbf")
+    data.decode()  # Arrow does not look whether it is text
     if data.lstrip()[:1] == b"[":
         return from_records(_loaded(data, name), name)
     if not data.strip():

@@ -12,9 +12,10 @@ from hfzarr.rows.places import scheme_of
 from hfzarr.store.location import hide_secrets
 from hfzarr.store.remote import reaching
 
-__all__ = ["table_files"]
+__all__ = ["STORE_FILES", "table_files"]
 
-_STORE_FILES = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+#: Files any of which makes a folder a store.
+STORE_FILES = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 
 
 def table_files(place: str, options: Mapping[str, Any]) -> list[str]:
@@ -53,12 +54,12 @@ def table_files(place: str, options: Mapping[str, Any]) -> list[str]:
 
 def _in_folder(fs: Any, folder: str) -> list[str]:
     names = {file_name(each): each for each in fs.ls(folder, detail=False)}
-    if any(name in names for name in _STORE_FILES):
+    if any(name in names for name in STORE_FILES):
         return []
     files = list(names.values())
     if "data" in names and fs.isdir(names["data"]):
         inside = {file_name(each): each for each in fs.ls(names["data"], detail=False)}
-        if not any(name in inside for name in _STORE_FILES):
+        if not any(name in inside for name in STORE_FILES):
             files += inside.values()
     return [
         each

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from hfzarr.errors import NodeNotFoundError, TargetError
 from hfzarr.model.array import ArrayMeta
+from hfzarr.rows.habits import no_attribute
 from hfzarr.rows.indexing import expanded
 from hfzarr.rows.info import StoreInfo
 from hfzarr.rows.opened import Look, OpenedStore, naming_row
@@ -146,8 +147,7 @@ class ZarrHandle(_Memory):
         try:
             return self._store
         except AttributeError:
-            place = replace(self.location, path="")
-            opened = OpenedStore(place, self.row, lost=self.options.lost)
+            opened = OpenedStore(replace(self.location, path=""), self.row, lost=self.options.lost)
             object.__setattr__(self, "_store", opened)
             return opened
 
@@ -173,7 +173,7 @@ class ZarrHandle(_Memory):
         if name in vars(ZarrHandle) and not name.startswith("_"):
             self._pixels()  # raises once more what Python took for a missing attribute
         if name.startswith("_") or name not in vars(OmeZarr) or isinstance(self, OmeZarr):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            raise no_attribute(self, name)
         if self.kind != "image":
             raise AttributeError(
                 f"{self!r} is of kind {self.kind!r}, and only an OME-Zarr image has {name!r}"

@@ -134,6 +134,8 @@ class Manifest:
 
     def _place(self, key: Any) -> int:
         try:
+            if isinstance(key, bool):
+                raise TypeError  # it would be row 0 or 1
             place = operator.index(key)
         except TypeError:
             raise TargetError(
@@ -339,11 +341,11 @@ class Manifest:
     def save(self, path: Any, *, storage_options: Mapping[str, Any] | None = None) -> None:
         """Write the rows to a file, whole or not at all.
 
-        Stores that lie under the new file's folder are named relative to it, all others by their
-        absolute paths. A parquet file keeps every type and marks its column of stores, so who
-        has only `datasets` loads it too. In CSV, lists are JSON, and selections text; in JSON
-        lines, times are text, and what is no number is null. `open_manifest` gives the columns
-        that `scan` made their types back.
+        Folders on the way that are not there are made. Stores that lie under the new file's folder
+        are named relative to it, all others by their absolute paths. A parquet file keeps every
+        type and marks its column of stores, so who has only `datasets` loads it too. In CSV, lists
+        are JSON, and selections text; in JSON lines, times are text, and what is no number is null.
+        `open_manifest` gives the columns that `scan` made their types back.
 
         Parameters
         ----------
@@ -355,7 +357,8 @@ class Manifest:
         Raises
         ------
         TargetError
-            The name has none of these endings.
+            The name has none of these endings, the file would lie in a store, or the name of a
+            store is one that no manifest opens, such as one with a line break.
         WriteError
             It could not be written.
         """
@@ -381,6 +384,11 @@ class Manifest:
         # dask would take slices of one table for the same.
         again, parts = self.__reduce__()
         return again.__qualname__, parts
+
+    def __getattr__(self, name: str) -> Any:
+        from hfzarr.rows.habits import no_attribute
+
+        raise no_attribute(self, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
         import pyarrow as pa

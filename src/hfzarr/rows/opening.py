@@ -90,6 +90,11 @@ def open_manifest(
     """
     if duplicates not in ("raise", "keep"):
         raise TargetError(f"duplicates is 'raise' or 'keep', not {duplicates!r}")
+    for what, name in (("column", column), ("split", split)):
+        if name is not None and (not isinstance(name, str) or not name):
+            raise TargetError(f"{what}= is a name, or None for the default; it is {name!r}")
+    if not isinstance(trusted, (bool, np.bool_)):
+        raise TargetError(f"trusted= is True or False, not {trusted!r}")
     _check_pyarrow()
     if isinstance(source, Manifest):
         source = _on_column(source, column, trusted=trusted, duplicates=duplicates)
@@ -227,7 +232,7 @@ def _check_shape(table: Any, name: str) -> None:
     if twice:
         raise TargetError(f"{name!r} has several columns of the name {twice[0]!r}; rename one")
     if not names or not len(table):
-        raise TargetError(f"{name!r} is empty: it has {len(names)} columns and no rows")
+        raise TargetError(f"{name!r} is empty: its columns are {names}, and there are no rows")
 
 
 def _as_stores(column: Any) -> Any:

@@ -16,7 +16,7 @@ from hfzarr.rows.labeled import pixels_variable
 if TYPE_CHECKING:
     from hfzarr.rows.handle import ZarrHandle
 
-__all__ = ["iter_patches", "lengths_by_dim", "random_patch"]
+__all__ = ["is_length", "iter_patches", "lengths_by_dim", "random_patch"]
 
 Lengths = int | Sequence[int] | Mapping[str, int]
 AnyArray = npt.NDArray[Any]
@@ -46,13 +46,14 @@ def lengths_by_dim(lengths: Lengths, dims: Sequence[str], what: str) -> dict[str
     unknown = [dim for dim in lengths if dim not in dims]
     if unknown:
         raise TargetError(f"{what} names {unknown}, and the array has the axes {tuple(dims)}")
-    bad = {dim: n for dim, n in lengths.items() if not _is_length(n)}
+    bad = {dim: n for dim, n in lengths.items() if not is_length(n)}
     if bad:
         raise TargetError(f"{what} takes whole numbers of pixels from 1 on, not {bad}")
     return {dim: int(lengths[dim]) for dim in dims if dim in lengths}
 
 
-def _is_length(value: Any) -> bool:
+def is_length(value: Any) -> bool:
+    """Return whether a value is a whole number of pixels from 1 on."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value > 0)
 
 

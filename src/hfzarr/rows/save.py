@@ -15,7 +15,9 @@ from typing import Any
 from hfzarr.errors import HfzarrError, TargetError, WriteError
 from hfzarr.rows.cells import cell_text
 from hfzarr.rows.files import file_format, file_name, local_path
+from hfzarr.rows.folders import STORE_FILES
 from hfzarr.rows.places import folder_of, texts_seen_from
+from hfzarr.rows.rules import check_rows
 from hfzarr.store.location import hide_secrets
 from hfzarr.store.remote import reaching
 
@@ -43,23 +45,44 @@ def save_table(table: Any, column: str, path: Any, options: Mapping[str, Any]) -
     Raises
     ------
     TargetError
-        The file's name says none of these.
+        The file's name says none of these, it would lie in a store, or no manifest could name a
+        store of the table.
     WriteError
         It could not be written.
     """
-    place = os.fspath(path)
+    place = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
     kind = file_format(place) if isinstance(place, str) else ""
     if not kind or place.lower().endswith((".gz", ".bz2", ".xz", ".zst", ".json")):
         raise TargetError(
             f"a manifest is saved to a .parquet, .csv, .tsv or .jsonl file, not to {place!r}"
         )
+    check_rows(
+        table.column(column),
+        base="",
+        row=lambda index: f"row {index} of what is saved",
+        trusted=True,
+        duplicates="keep",
+    )
     here = local_path(place)
+    if here is not None:
+        _refuse_store(here)
     moved = _seen_from(table, column, folder_of(here or place))
     data = _ENCODERS[kind](moved, column)
     if here is None:
         _send(place, data, options)
     else:
         _put(here, data)
+
+
+def _refuse_store(path: str) -> None:
+    """Refuse a file in a store: whoever writes the store anew deletes it."""
+    folder = os.path.dirname(path)
+    while folder != os.path.dirname(folder):
+        if any(os.path.isfile(os.path.join(folder, name)) for name in STORE_FILES):
+            raise TargetError(
+                f"{path!r} would lie in the Zarr store {folder!r}: save the manifest beside it"
+            )
+        folder = os.path.dirname(folder)
 
 
 def _seen_from(table: Any, column: str, folder: str) -> Any:
@@ -157,7 +180,10 @@ def _plain(value: Any) -> Any:
     """Return a value in JSON's words."""
     if isinstance(value, dict):
         return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, tuple):
+        # What Arrow makes of an entry of a map.
+        return {"key": _plain(value[0]), "value": _plain(value[1])}
+    if isinstance(value, list):
         return [_plain(each) for each in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+import numpy as np
+
 from hfzarr.errors import HfzarrError, TargetError
 from hfzarr.model.report import Report
 from hfzarr.rows.beside import labels_of, merged_metadata, splits_of
@@ -113,8 +115,8 @@ def scan(
     width
         How many folders are listed, and stores read, at once.
     on_error
-        ``"raise"`` for an error where a store cannot be read, ``"skip"`` to leave it out with a
-        warning.
+        ``"raise"`` for an error where a store cannot be read, a folder not listed, or a name not
+        kept in a table; ``"skip"`` to leave it out with a warning.
 
     Returns
     -------
@@ -144,12 +146,22 @@ def scan(
     from hfzarr.rows.manifest import Manifest
 
     _check(column, width, on_error)
+    _check_switches(labels=labels, splits=splits)
+    _check_switches(merge=merge, facts=facts, metadata=metadata, thumbnails=thumbnails)
+    _check_switches(progress=False if callable(progress) else progress)
     if thumbnails:
         check_pillow()
     options = StorageOptions.of(storage_options)
     known = options.resolve()
     with _telling(progress) as tell:
-        gathered = gather(source, known, width=width, on_found=lambda n: tell("find", n, None))
+        gathered = gather(
+            source,
+            known,
+            width=width,
+            on_found=lambda n: tell("find", n, None),
+            passing=on_error == "skip",
+        )
+        gathered = _fit(gathered, on_error)
         table = _beside(gathered, known, column=column, labels=labels, splits=splits, merge=merge)
         if facts or metadata:
             read = _Read(options=known, facts=facts, metadata=metadata)
@@ -165,10 +177,35 @@ def scan(
 def _check(column: str, width: int, on_error: str) -> None:
     if not isinstance(column, str) or not column:
         raise TargetError(f"column is the name of a column, not {column!r}")
-    if not isinstance(width, int) or width < 1:
+    if not isinstance(width, int) or isinstance(width, bool) or width < 1:
         raise TargetError(f"width is how many stores are read at once, not {width!r}")
     if on_error not in ("raise", "skip"):
         raise TargetError(f"on_error is 'raise' or 'skip', not {on_error!r}")
+
+
+def _check_switches(**switches: object) -> None:
+    for name, value in switches.items():
+        if not isinstance(value, (bool, np.bool_)) and (
+            value is not None or name not in ("labels", "splits")
+        ):
+            raise TargetError(f"{name}= is True or False, not {value!r}")
+
+
+def _fit(gathered: Gathered, on_error: OnError) -> Gathered:
+    """Return the stores that a table can name; say what else is left out."""
+    unfit = gathered.unfit()
+    if unfit and on_error == "raise":
+        index, why = next(iter(unfit.items()))
+        raise TargetError(
+            f"the store {gathered.cells[index]!r} has {why} in its name, and no table of stores "
+            "can name it. Rename it, or leave it out with on_error='skip'."
+        )
+    if gathered.faults:
+        _warn(f"left out {len(gathered.faults)} folders that cannot be listed", gathered.faults)
+    if unfit:
+        named = [(repr(gathered.cells[i]), f"its name has {why}") for i, why in unfit.items()]
+        _warn(f"left out {len(unfit)} stores that no table can name", named)
+    return gathered.kept([i not in unfit for i in range(len(gathered.cells))])
 
 
 # --- what lies beside stores ----------------------------------------------------------------------
@@ -273,9 +310,8 @@ def _looks(
 
     looks = list(_each(look, len(gathered.places), width, lambda n, m: tell("read", n, m)))
     if faults:
-        _warn(
-            f"left out {len(faults)} of {len(looks)} stores that cannot be read", gathered, faults
-        )
+        what = f"left out {len(faults)} of {len(looks)} stores that cannot be read"
+        _warn(what, [(gathered.cells[i], why) for i, why in sorted(faults, key=_place)])
     return looks
 
 
@@ -314,12 +350,17 @@ def _with_thumbnails(
 
     cells = list(_each(draw, len(table), width, lambda n, m: tell("thumbnails", n, m)))
     if faults:
-        _warn(f"no thumbnail of {len(faults)} of {len(cells)} stores", gathered, faults)
+        what = f"no thumbnail of {len(faults)} of {len(cells)} stores"
+        _warn(what, [(gathered.cells[i], why) for i, why in sorted(faults, key=_place)])
     return _added(table, THUMBNAIL, option_types()[THUMBNAIL], cells)
 
 
-def _warn(what: str, gathered: Gathered, faults: list[tuple[int, Exception]]) -> None:
-    lines = [f"- {gathered.cells[i]}: {error}" for i, error in sorted(faults, key=lambda f: f[0])]
+def _place(fault: tuple[int, Exception]) -> int:
+    return fault[0]
+
+
+def _warn(what: str, faults: Sequence[tuple[str, object]]) -> None:
+    lines = [f"- {name}: {why}" for name, why in faults]
     if len(lines) > _SHOWN:
         lines[_SHOWN:] = [f"- and {len(lines) - _SHOWN} more"]
     # The caller of `scan`, from whom two functions of ours lie between.

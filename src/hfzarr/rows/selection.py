@@ -319,37 +319,57 @@ def _place(index: Any, part: Any, dim: str) -> int | slice:
     if isinstance(part, (tuple, list)) and len(part) == 2:
         part = slice(*part)
     try:
-        if not isinstance(part, slice):
-            return _nearest(index, part, dim)
-        ends = (part.start, part.stop)
-        if part.step is not None:
-            raise TargetError(f"positions along {dim!r} are a pair; steps are in pixels")
-        low, high = ends if None in ends else sorted(ends)
-        inside = np.ones(len(index), bool)
-        if low is not None:
-            inside &= np.asarray(index >= low)
-        if high is not None:
-            inside &= np.asarray(index <= high)
+        places = _within(index, part, dim) if isinstance(part, slice) else None
+        nearest = _nearest(index, part, dim) if places is None else None
     except (TypeError, ValueError) as error:
         if isinstance(error, TargetError):
             raise
         raise TargetError(
             f"{part!r} is no position along {dim!r}, whose positions are like {index[0]!r}: {error}"
         ) from error
-    places = np.flatnonzero(inside)
+    if places is None:
+        return int(nearest or 0)
     if not len(places):
         raise TargetError(
-            f"no pixel along {dim!r} lies between {low} and {high}; they lie from {index[0]} to "
-            f"{index[-1]}"
+            f"no pixel along {dim!r} lies between {part.start} and {part.stop}; they lie from "
+            f"{index[0]} to {index[-1]}"
         )
     return slice(int(places[0]), int(places[-1]) + 1)
 
 
+def _within(index: Any, part: slice, dim: str) -> npt.NDArray[np.intp]:
+    """Return the pixels within a pair of positions, in either order, both ends included."""
+    if part.step is not None:
+        raise TargetError(f"positions along {dim!r} are a pair; steps are in pixels")
+    ends = (part.start, part.stop)
+    low, high = ends if None in ends else sorted(ends)
+    if index.is_monotonic_increasing:
+        # As xarray's sel does it: a text such as "2020-05" stands for all of the month.
+        return _places(index, index.slice_indexer(low, high))
+    if index.is_monotonic_decreasing:
+        return _places(index, index.slice_indexer(high, low))
+    inside = np.ones(len(index), bool)
+    if low is not None:
+        inside &= np.asarray(index >= low)
+    if high is not None:
+        inside &= np.asarray(index <= high)
+    return np.flatnonzero(inside)
+
+
+def _places(index: Any, part: slice) -> npt.NDArray[np.intp]:
+    return np.arange(len(index), dtype=np.intp)[part]
+
+
 def _nearest(index: Any, position: Any, dim: str) -> int:
     text = isinstance(position, str) and index.dtype.kind not in "mM"
-    place = int(index.get_indexer([position], method=None if text else "nearest")[0])
+    none = position is None or position != position
+    place = (
+        -1 if none else int(index.get_indexer([position], method=None if text else "nearest")[0])
+    )
     if place < 0:
-        raise TargetError(f"there is no {position!r} along {dim!r}; there are {list(index[:8])}")
+        raise TargetError(
+            f"there is no {position!r} along {dim!r}; there are {list(index[:3])} … {index[-1]!r}"
+        )
     return place
 
 

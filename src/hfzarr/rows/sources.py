@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress, takewhile
 from typing import Any
 from urllib.parse import unquote
 
-from hfzarr.errors import StoreNotFoundError, TargetError
+from hfzarr.errors import HfzarrError, StoreNotFoundError, TargetError
 from hfzarr.model.report import shorten
-from hfzarr.rows.places import folder_of, join, scheme_of
+from hfzarr.rows.columns import REGION_TEXT
+from hfzarr.rows.places import folder_of, is_absolute, join, scheme_of
 from hfzarr.store.glob import Glob
 from hfzarr.store.location import hide_secrets, locate
 from hfzarr.store.walk import find_stores
@@ -40,6 +42,8 @@ class Gathered:
         Tables of metadata: their names, alike, and where they lie.
     partial
         Whether there may be stores beside them that were left out.
+    faults
+        Folders that could not be listed, and why.
     """
 
     base: str
@@ -48,6 +52,15 @@ class Gathered:
     names: tuple[str, ...]
     files: Mapping[str, str]
     partial: bool
+    faults: tuple[tuple[str, HfzarrError], ...] = ()
+
+    def unfit(self) -> dict[int, str]:
+        """Return which stores have names that no table of stores can keep, and why."""
+        return {
+            index: why
+            for index, cell in enumerate(self.cells)
+            if (why := _unfit(cell, scheme_of(self.base)))
+        }
 
     def kept(self, keep: Sequence[bool]) -> Gathered:
         """Return the same with some of the stores alone."""
@@ -65,6 +78,16 @@ class _Place:
     stores: tuple[str, ...]
     files: tuple[str, ...] = ()
     partial: bool = False
+    faults: tuple[tuple[str, HfzarrError], ...] = ()
+
+
+def _unfit(cell: str, scheme: str) -> str:
+    """Return what is wrong with the name of a store, if anything is."""
+    if re.search(r"[\x00\r\n]", cell):
+        return "a line break"
+    if re.search(REGION_TEXT, cell):
+        return "what names a region, '#…[…]', at its end"
+    return "'::', which chains protocols in a URL" if scheme and "::" in cell else ""
 
 
 def gather(
@@ -73,8 +96,22 @@ def gather(
     *,
     width: int,
     on_found: Callable[[int], object],
+    passing: bool = False,
 ) -> Gathered:
     """Find the stores of a folder, a URL, a pattern of either, or a list of them.
+
+    Parameters
+    ----------
+    source
+        What the user names.
+    options
+        Options for fsspec.
+    width
+        How many listings are under way at once.
+    on_found
+        Called with the number of stores so far.
+    passing
+        Whether folders that cannot be listed are passed by, and told as faults.
 
     Raises
     ------
@@ -87,9 +124,10 @@ def gather(
     places: list[_Place] = []
     for text in texts:
         before = sum(len(place.stores) for place in places)
-        places.append(_look(text, options, width, _counting(on_found, before)))
-        if not places[-1].stores:
-            raise _nothing(text)
+        place = _look(text, options, width, _counting(on_found, before), passing)
+        if not place.stores:
+            raise next((fault for _, fault in place.faults), None) or _nothing(text)
+        places.append(place)
     if len(places) == 1:
         return _alone(places[0])
     return _together(places)
@@ -136,14 +174,33 @@ def _nothing(text: str) -> StoreNotFoundError:
 
 
 def _look(
-    text: str, options: Mapping[str, Any], width: int, on_found: Callable[[int], object]
+    text: str,
+    options: Mapping[str, Any],
+    width: int,
+    on_found: Callable[[int], object],
+    passing: bool,
 ) -> _Place:
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]+:/+", text):
+        raise TargetError(f"{text!r} is a protocol without a place: add a bucket, host or folder")
     glob = Glob.of(text)
     location = locate(text if glob is None else glob.base, options)
-    found = find_stores(location.url, options, width=width, glob=glob, on_found=on_found)
+    faults: list[tuple[str, HfzarrError]] = []
+    found = find_stores(
+        location.url,
+        options,
+        width=width,
+        glob=glob,
+        on_found=on_found,
+        on_fault=(lambda path, error: faults.append((path, error))) if passing else None,
+    )
     if found.stores != ("",):
-        partial = glob is not None
-        return _Place(base=location.url, stores=found.stores, files=found.files, partial=partial)
+        return _Place(
+            base=location.url,
+            stores=found.stores,
+            files=found.files,
+            partial=glob is not None or bool(faults),
+            faults=tuple(faults),
+        )
     url = location.url
     base = folder_of(url)
     # A signed URL, a chain of protocols and a whole bucket have no folder that they count from.
@@ -157,17 +214,25 @@ def _alone(place: _Place) -> Gathered:
     web = scheme_of(place.base) in ("http", "https")
     return Gathered(
         base=place.base,
-        cells=place.stores,
-        places=tuple(join(place.base, store) for store in place.stores),
+        cells=tuple(_cell(place.base, store) for store in place.stores),
+        places=tuple(join(place.base, _cell(place.base, store)) for store in place.stores),
         names=tuple(unquote(store) if web else store for store in place.stores),
         files={file: join(place.base, file) for file in place.files},
         partial=place.partial,
+        faults=place.faults,
     )
+
+
+def _cell(base: str, store: str) -> str:
+    """Return a path that counts from a folder, whatever it begins with, such as ``~a.zarr``."""
+    return f"./{store}" if base and is_absolute(store) else store
 
 
 def _together(places: Sequence[_Place]) -> Gathered:
     """Return the stores of several places by absolute paths, each once."""
-    found = [join(place.base, store) for place in places for store in place.stores]
+    found = [
+        join(place.base, _cell(place.base, store)) for place in places for store in place.stores
+    ]
     stores = tuple(dict.fromkeys(found))
     files = tuple(dict.fromkeys(join(place.base, f) for place in places for f in place.files))
     names = _below_common([*stores, *files])
@@ -178,6 +243,7 @@ def _together(places: Sequence[_Place]) -> Gathered:
         names=tuple(names[: len(stores)]),
         files=dict(zip(names[len(stores) :], files, strict=True)),
         partial=any(place.partial for place in places),
+        faults=tuple(fault for place in places for fault in place.faults),
     )
 
 

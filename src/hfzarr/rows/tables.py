@@ -267,9 +267,14 @@ def _from_place(text: str, split: str | None, options: StorageOptions) -> Source
     found = _HUB_ID.fullmatch(text)
     if found and not file_format(text):
         return _from_hub(found[1], found[2], split, options)
+    remedy = (
+        "A pattern of stores is scanned: hfzarr.scan()."
+        if _GLOB.search(here)
+        else "A dataset of the Hub is named as 'user/name'."
+    )
     raise StoreNotFoundError(
         f"there is no file or folder {text!r}, so there is no manifest. Check the path; a relative "
-        "one counts from the current folder. A dataset of the Hub is named as 'user/name'."
+        f"one counts from the current folder. {remedy}"
     )
 
 

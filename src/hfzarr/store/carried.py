@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from hfzarr.errors import InvalidMetadataError, StoreNotFoundError
+from hfzarr.errors import ChangedSourceError, InvalidMetadataError, StoreNotFoundError
 from hfzarr.model.report import shorten
 from hfzarr.store.connect import connect
 from hfzarr.store.location import Location
@@ -17,6 +18,11 @@ from hfzarr.store.source import ByteRange, Source, Usage
 __all__ = ["CarriedSource"]
 
 _METADATA = ("zarr.json", ".zmetadata", ".zarray", ".zgroup", ".zattrs")
+# What of an array's metadata decides about what its chunks mean; v3, then v2.
+_DECODING = (
+    "shape", "data_type", "chunk_grid", "chunk_key_encoding", "codecs", "fill_value",
+    "dtype", "chunks", "compressor", "filters", "order", "dimension_separator",
+)  # fmt: skip
 _ROOTS = ("zarr.json", ".zmetadata", ".zarray", ".zgroup")
 
 
@@ -25,7 +31,8 @@ class CarriedSource:
 
     The store is connected when its first chunk is read. A chunk that is absent reads as the fill
     value, and so would all chunks of a store that is not there at all: at the first absent one,
-    it is made sure that there is a store.
+    it is made sure that there is a store. On this machine, where it costs next to nothing, the
+    metadata of an array is compared with the store's own before its first chunk is read.
 
     In another process what is carried is not there any more, as whoever reads pixels has read
     metadata before.
@@ -49,6 +56,8 @@ class CarriedSource:
         self._lock = threading.Lock()
         self._inner: Source | None = None
         self._there = False
+        self._compared: set[str] = set()
+        self._arrays: Mapping[str, _Carried] | None = None
 
     def __reduce__(self) -> tuple[object, ...]:
         return CarriedSource, (self._location,)
@@ -68,6 +77,30 @@ class CarriedSource:
             if self._inner is None:
                 self._inner = connect(self._location)
             return self._inner
+
+    def _compare(self, key: str) -> None:
+        """Raise if the array that a chunk belongs to is not what was carried of it."""
+        if self._documents is None or not self._store.local:
+            return
+        folder = key.rpartition("/")[0]
+        if folder in self._compared:
+            return
+        found = _array_above(folder, self._members())
+        if found is not None:
+            where, carried = found
+            own = self._store.get(f"{where}/{carried.name}" if where else carried.name)
+            if own is not None and not carried.decodes_like(own):
+                raise ChangedSourceError(
+                    f"array {where or '/'!r} of {self.url!r} is not what the metadata that came "
+                    "along tells of it: it was written anew. Make the table anew with hfzarr.scan."
+                )
+        self._compared.add(folder)
+
+    def _members(self) -> Mapping[str, _Carried]:
+        """Return what is carried of each array, by its path."""
+        if self._arrays is None:
+            self._arrays = _carried_arrays(self._documents or {})
+        return self._arrays
 
     def _make_sure(self, absent: bool) -> None:
         """Raise if something was absent because there is no store."""
@@ -100,12 +133,15 @@ class CarriedSource:
         """Return the object at ``key``, or a part of it."""
         if self._answers([key]) and byte_range is None:
             return self._answer(key)
+        self._compare(key)
         found = self._store.get(key, byte_range)
         self._make_sure(found is None)
         return found
 
     def get_many(self, requests: Sequence[tuple[str, ByteRange]]) -> list[bytes | None]:
         """Return the objects of many requests, all under way at once."""
+        for key, _ in requests:
+            self._compare(key)
         found = self._store.get_many(requests)
         self._make_sure(None in found)
         return found
@@ -126,6 +162,7 @@ class CarriedSource:
 
     def read_into(self, key: str, buffer: memoryview, byte_range: ByteRange = None) -> int | None:
         """Read an object, or a part of it, into a buffer."""
+        self._compare(key)
         count = self._store.read_into(key, buffer, byte_range)
         self._make_sure(count is None)
         return count
@@ -134,6 +171,7 @@ class CarriedSource:
         """Like `get`, without blocking the event loop."""
         if self._answers([key]) and byte_range is None:
             return self._answer(key)
+        self._compare(key)
         found = await self._store.get_async(key, byte_range)
         if found is None and not self._there:
             await asyncio.to_thread(self._make_sure, True)
@@ -159,6 +197,50 @@ class CarriedSource:
         """Release what is open."""
         if self._inner is not None:
             self._inner.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Carried:
+    """The document of an array, by the name that the store keeps it under."""
+
+    name: str
+    document: Mapping[str, Any]
+
+    def decodes_like(self, own: bytes) -> bool:
+        """Return whether chunks mean the same by the store's own document."""
+        try:
+            there = json.loads(own)
+        except ValueError:
+            return False
+        # As text, in which what is not a number equals itself.
+        return isinstance(there, dict) and all(
+            json.dumps(self.document.get(key)) == json.dumps(there.get(key)) for key in _DECODING
+        )
+
+
+def _carried_arrays(documents: Mapping[str, bytes]) -> dict[str, _Carried]:
+    out: dict[str, _Carried] = {}
+    for text in documents.values():
+        root = json.loads(text)
+        if "metadata" in root:
+            for path, document in root["metadata"].items():
+                if path.rpartition("/")[2] == ".zarray":
+                    out[path.rpartition("/")[0]] = _Carried(".zarray", document)
+            continue
+        below = (root.get("consolidated_metadata") or {}).get("metadata") or {}
+        for path, document in {"": root, **below}.items():
+            if isinstance(document, dict) and document.get("node_type") == "array":
+                out[path] = _Carried("zarr.json", document)
+    return out
+
+
+def _array_above(folder: str, arrays: Mapping[str, _Carried]) -> tuple[str, _Carried] | None:
+    """Return the array that a key in a folder belongs to."""
+    while folder not in arrays:
+        if not folder:
+            return None
+        folder = folder.rpartition("/")[0]
+    return folder, arrays[folder]
 
 
 def _is_metadata(key: str) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import zipfile
 from collections.abc import Mapping
 from typing import Any
 
-from hfzarr.errors import StoreNotFoundError, TargetError
+from hfzarr.errors import ReadError, StoreNotFoundError, TargetError
 from hfzarr.store.folder import FolderSource
 from hfzarr.store.folder_sink import FolderSink
 from hfzarr.store.location import Location
@@ -37,6 +38,8 @@ def connect(location: Location, *, carried: bool = True) -> Source:
         There is no such folder or file.
     TargetError
         What is there is a file, but not a zip.
+    ReadError
+        This process has too many files open.
     MissingDependencyError
         The URL's protocol needs a package that is not installed.
     """
@@ -52,13 +55,26 @@ def connect(location: Location, *, carried: bool = True) -> Source:
             )
         return FolderSource(location.url)
     if location.kind == "zip":
-        if "://" not in location.url and not zipfile.is_zipfile(location.url):
+        if "://" not in location.url and not _is_zip(location.url):
             raise TargetError(
                 f"{location.url!r} is a file, but neither a zip nor a Zarr store. A store is a "
                 "folder, a zip (.zarr.zip, .ozx) or a URL; if it is a zip, it is cut short."
             )
         return ZipSource(location.url, location.storage_options)
     return _connect_zarr(location)
+
+
+def _is_zip(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return zipfile.is_zipfile(file)
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            return False
+        raise ReadError(
+            f"cannot open the zip file {path!r}: {error}. Each zip that was looked at keeps a file "
+            "open as long as its handle or Dataset lives: let go of some, or raise `ulimit -n`."
+        ) from error
 
 
 def _connect_zarr(location: Location) -> Source:

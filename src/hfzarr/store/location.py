@@ -117,13 +117,15 @@ def join_path(*parts: str) -> str:
     Raises
     ------
     TargetError
-        The result would lie outside of the store.
+        The result would lie outside of the store, or a part is no text.
 
     Examples
     --------
     >>> join_path("a/b", "../c")
     'a/c'
     """
+    if wrong := [part for part in parts if not isinstance(part, str)]:
+        raise TargetError(f"a path in a store is text, not {wrong[0]!r}")
     out: list[str] = []
     for part in "/".join(parts).replace("\\", "/").split("/"):
         if part in ("", "."):
@@ -186,8 +188,9 @@ def _locate_text(text: str, options: dict[str, Any]) -> Location:
         text = url2pathname(urlsplit(text).path) or "/"
     elif text.startswith("local://"):
         text = text.removeprefix("local://")
-    remote = bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)", text))
-    if not remote:
+    remote = re.match(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)", text)
+    # A folder may be named like a chain of protocols: what is there decides.
+    if not remote or ("://" not in text and os.path.lexists(text)):
         text = os.path.abspath(os.path.expanduser(text))
         # A zip may have any name, a folder may end in .zip: what is there decides.
         if os.path.isfile(text):

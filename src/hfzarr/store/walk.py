@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import repeat
+from functools import partial
 from typing import Any
 
 from hfzarr.errors import HfzarrError, ReadError, StoreNotFoundError, TargetError
@@ -61,6 +62,7 @@ def find_stores(
     width: int = 32,
     glob: Glob | None = None,
     on_found: Callable[[int], object] | None = None,
+    on_fault: Callable[[str, HfzarrError], object] | None = None,
 ) -> Found:
     """Find the stores in a tree of folders.
 
@@ -82,6 +84,9 @@ def find_stores(
         Leave out what it does not match; paths are those below the place.
     on_found
         Called with the number of stores found so far, now and then.
+    on_fault
+        Called with the path and the error of each folder below the place that cannot be listed,
+        which is then passed by. By default the error is raised.
 
     Raises
     ------
@@ -102,7 +107,7 @@ def find_stores(
     ('a/inner.zarr', 'a/plain', 'b.zarr')
     """
     location = locate(place, options)
-    walk = _Walk(glob, on_found)
+    walk = _Walk(glob, on_found, on_fault)
     if location.kind == "folder":
         _walk_folder(location.url, walk)
     elif location.kind == "zip" or "::" in location.url:
@@ -116,8 +121,14 @@ def find_stores(
 class _Walk:
     """What was met so far, and what is still to be looked at."""
 
-    def __init__(self, glob: Glob | None, on_found: Callable[[int], object] | None) -> None:
+    def __init__(
+        self,
+        glob: Glob | None,
+        on_found: Callable[[int], object] | None,
+        on_fault: Callable[[str, HfzarrError], object] | None,
+    ) -> None:
         self.glob = glob
+        self._on_fault = on_fault
         self._stores: list[str] = []
         self._files: list[str] = []
         self._tell = on_found
@@ -129,9 +140,19 @@ class _Walk:
             if self._tell is not None:
                 self._tell(len(self._stores))
 
-    def sort_out(self, path: str, entries: Iterable[_Entry]) -> Iterator[tuple[str, Any]]:
+    def listed(self, path: str, entries: Callable[[], list[_Entry]]) -> list[_Entry]:
+        """Return a listing; nothing of a folder that cannot be listed and is to be passed by."""
+        try:
+            return entries()
+        except HfzarrError as error:
+            # Of the place itself there must be a listing.
+            if self._on_fault is None or not path:
+                raise
+            self._on_fault(path, error)
+            return []
+
+    def sort_out(self, path: str, entries: Sequence[_Entry]) -> Iterator[tuple[str, Any]]:
         """Note what a listing shows; yield the paths and places of the folders to list next."""
-        entries = list(entries)
         if any(entry.name in _KEYS for entry in entries):
             self.add(path)
             return
@@ -201,13 +222,14 @@ def _walk_folder(root: str, walk: _Walk) -> None:
     waiting: list[tuple[str, str, tuple[str, ...]]] = [("", root, ())]
     while waiting:
         path, folder, links = waiting.pop()
-        for below, entry in walk.sort_out(path, _scan(folder)):
+        entries = walk.listed(path, partial(_scan, folder))
+        for below, entry in walk.sort_out(path, entries):
             after = _follow(entry, links)
             if after is not None:
                 waiting.append((below, entry.path, after))
 
 
-def _scan(folder: str) -> Iterator[_Entry]:
+def _scan(folder: str) -> list[_Entry]:
     try:
         with os.scandir(folder) as entries:
             listed = list(entries)
@@ -216,14 +238,15 @@ def _scan(folder: str) -> Iterator[_Entry]:
             f"cannot list the folder {folder!r}: {error}. Make it readable, or scan the folders "
             "beside it by a list."
         ) from error
-    for entry in listed:
-        yield _Entry(entry.name, _asking(entry), entry)
+    return [_Entry(entry.name, _asking(entry), entry) for entry in listed]
 
 
 def _asking(entry: os.DirEntry[str]) -> Callable[[], bool]:
     def is_folder() -> bool:
-        if entry.is_dir():
-            return True
+        # A link that leads to itself is neither; asking for it is an error of the system.
+        with contextlib.suppress(OSError):
+            if entry.is_dir():
+                return True
         # A store whose link leads nowhere is a broken store, not none.
         return (
             entry.name.lower().endswith(_FOLDER)
@@ -277,8 +300,8 @@ def _walk_url(location: Location, walk: _Walk, width: int) -> None:
     with ThreadPoolExecutor(max(width, 1), thread_name_prefix="hfzarr-walk") as pool:
         while level:
             folders = [path for path, _ in level]
-            shown = [f"{location.shown}/{path}" for path in folders]
-            listings = pool.map(_list, repeat(fs), [place for _, place in level], shown)
+            asked = [partial(_list, fs, place, f"{location.shown}/{path}") for path, place in level]
+            listings = pool.map(walk.listed, folders, asked)
             level = [
                 after
                 for path, entries in zip(folders, listings, strict=True)
