@@ -20,12 +20,14 @@ from hfzarr.errors import TargetError
 pa = pytest.importorskip("pyarrow")
 datasets = pytest.importorskip("datasets")
 
+import pyarrow.parquet as pq  # noqa: E402
 from datasets import Dataset, Features, List, Value  # noqa: E402
 
 import hfzarr  # noqa: E402
 from hfzarr.faces.feature import Zarr, is_local  # noqa: E402
 from hfzarr.faces.registration import need_datasets  # noqa: E402
 from hfzarr.faces.restoring import local_stores, restore  # noqa: E402
+from hfzarr.rows.columns import mark  # noqa: E402
 from hfzarr.rows.handle import ZarrHandle  # noqa: E402
 from hfzarr.rows.opened import OpenedStore  # noqa: E402
 from hfzarr.rows.selection import ZarrSelection  # noqa: E402
@@ -876,3 +878,71 @@ def test_wrong_kinds_of_options_are_refused(tmp_path):
     with pytest.raises(TargetError, match="columns= are names of columns, not 3"):
         hfzarr.restore(marked, columns=3)
     assert isinstance(hfzarr.restore(marked, columns="store").features["store"], Zarr)
+
+
+# --- relative cells ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A repository with relative cells; where the tests run, other stores have the same paths."""
+    monkeypatch.chdir(tmp_path)
+    for place, value in (("repo/stores/a.zarr", 7), ("stores/a.zarr", 0)):
+        zarr.create_array(str(tmp_path / place), data=np.full((2, 2), value, "u1"))
+    return tmp_path
+
+
+def first_pixel(dataset):
+    row = next(iter(dataset))
+    return int(row["zarr"][0, 0])
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("files", ["repo/index.parquet", {"train": ["repo/index.parquet"]}])
+def test_relative_cells_count_from_the_folder_of_the_file(repository, streaming, files):
+    hfzarr.scan("repo/stores").save("repo/index.parquet")
+    loaded = hfzarr.load_dataset(
+        "parquet", data_files=files, split="train", streaming=streaming, cache_dir="cache"
+    )
+    assert first_pixel(loaded) == 7
+    if not streaming:
+        assert hfzarr.open_manifest(loaded).handle(0)[0, 0] == 7
+        assert first_pixel(loaded.map(_first_pixel)) == 7
+    by_split = hfzarr.load_dataset(
+        "parquet", data_dir="repo", data_files="index.parquet", streaming=streaming
+    )
+    assert first_pixel(by_split["train"]) == 7
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_relative_cells_count_from_the_root_of_a_repository(repository, streaming):
+    hfzarr.scan("repo/stores").save("repo/index.parquet")
+    os.makedirs("repo/data")
+    os.rename("repo/index.parquet", "repo/data/train-00000-of-00001.parquet")
+    loaded = hfzarr.load_dataset("repo", split="train", streaming=streaming, cache_dir="cache")
+    assert first_pixel(loaded) == 7
+    assert hfzarr.open_manifest("repo").handle(0)[0, 0] == 7
+
+
+def test_files_in_several_folders_do_not_say_what_cells_count_from(repository):
+    for place in ("one/repo", "two/repo"):
+        os.makedirs(place)
+        table = pa.table({"zarr": ["stores/a.zarr"]})
+        pq.write_table(mark(table, "zarr"), f"{place}/index.parquet")
+    files = ["one/repo/index.parquet", "two/repo/index.parquet"]
+    for chosen in (files, "*/repo/index.parquet"):
+        with pytest.raises(TargetError, match="files lie in several folders"):
+            hfzarr.load_dataset("parquet", data_files=chosen, split="train", cache_dir="cache")
+    by_name = {"train": files[0], "test": files[1]}
+    both = hfzarr.load_dataset("parquet", data_files=by_name, cache_dir="cache")
+    bases = {name: each.features["zarr"].base for name, each in both.items()}
+    assert bases == {n: str(repository / os.path.dirname(file)) for n, file in by_name.items()}
+
+
+def test_an_origin_may_be_a_file(repository):
+    hfzarr.scan("repo/stores").save("repo/index.parquet")
+    plain = datasets.load_dataset("parquet", data_files="repo/index.parquet", split="train")
+    for origin in ("repo", "repo/index.parquet", repository / "repo"):
+        assert first_pixel(restore(plain, origin=origin)) == 7
+    with pytest.raises(TargetError, match="origin= is a folder, a URL or a file"):
+        restore(plain, origin=3)

@@ -238,8 +238,10 @@ def write_parts(folder: str = "data", column: bool = False) -> None:
 def test_files_of_splits(here: Path, source: str) -> None:
     write_parts()
     manifest = open_manifest(source)
+    # A folder that is named is what rows count from, as the root of a dataset on the Hub is.
+    base = here if source == "." else here / "data"
     assert manifest.filter(split="train").stores == tuple(
-        str(here / "data" / row["zarr"]) for row in ROWS[:2]
+        str(base / row["zarr"]) for row in ROWS[:2]
     )
     assert sorted(manifest["split"]) == ["test", "train", "train"]
     train = open_manifest(source, split="train")

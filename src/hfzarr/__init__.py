@@ -139,7 +139,9 @@ registration.announce()
 def __getattr__(name: str) -> Any:
     """Import what is asked for, at its first use."""
     if name not in _HOMES:
-        raise AttributeError(f"module 'hfzarr' has no attribute {name!r}")
+        from hfzarr.rows.habits import advice
+
+        raise AttributeError(f"module 'hfzarr' has no attribute {name!r}{advice('module', name)}")
     found = getattr(import_module(_HOMES[name]), name)
     globals()[name] = found
     return found

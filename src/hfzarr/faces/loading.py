@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hfzarr.errors import TargetError
+from hfzarr.faces.local_origin import file_folders
 from hfzarr.faces.registration import need_datasets
-from hfzarr.faces.restoring import restore
+from hfzarr.faces.restoring import has_relative_stores, restore
 from hfzarr.rows.places import is_remote
 from hfzarr.store.options import StorageOptions
 
@@ -39,6 +40,8 @@ def load_dataset(
     -------
     datasets.Dataset or another
         What `datasets.load_dataset` returns; columns that are marked as stores decode to handles.
+        Relative cells count from the root of the repository, a folder here too, and from the
+        folder of a file that ``data_files`` names.
 
     Raises
     ------
@@ -46,7 +49,7 @@ def load_dataset(
         `datasets` is not installed.
     TargetError
         A row of a dataset from elsewhere names a place of this machine. Where rows are streamed,
-        that comes to light as they arrive.
+        that comes to light as they arrive. Or cells are relative, and files lie in several folders.
 
     Examples
     --------
@@ -62,7 +65,32 @@ def load_dataset(
     options = StorageOptions.of(storage_options)
     plain = options.resolve() or None
     loaded = datasets.load_dataset(*args, storage_options=plain, **kwargs)
-    return restore(loaded, options, trusted=trusted)
+    folders = file_folders(args, kwargs)
+    if isinstance(loaded, Mapping):
+        kind: Any = type(loaded)
+        return kind({n: _from_files(d, n, folders, options, trusted) for n, d in loaded.items()})
+    return _from_files(loaded, str(loaded.split or ""), folders, options, trusted)
+
+
+def _from_files(
+    dataset: Any,
+    split: str,
+    folders: Mapping[str, frozenset[str]],
+    options: StorageOptions,
+    trusted: bool,
+) -> Any:
+    """Return a dataset whose relative cells count from the folder of its files."""
+    names = {part.partition("[")[0].strip() for part in split.split("+")} | {""}
+    found = frozenset().union(*(folders[name] for name in names if name in folders))
+    if len(found) == 1:
+        return restore(dataset, options, trusted=trusted, origin=next(iter(found)))
+    if len(found) > 1 and has_relative_stores(dataset):
+        raise TargetError(
+            "the dataset names stores by relative paths, and its files lie in several folders, "
+            f"{sorted(found)[:5]}, so that nothing says which one they count from. Load the files "
+            "one by one, or say it: hfzarr.restore(datasets.load_dataset(…), origin=…)"
+        )
+    return restore(dataset, options, trusted=trusted)
 
 
 def load_from_disk(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,8 @@ from hfzarr.errors import TargetError
 from hfzarr.faces.feature import MARK, Zarr, is_local
 from hfzarr.faces.registration import need_datasets
 from hfzarr.rows.dataset_tables import dataset_origin
-from hfzarr.rows.places import is_absolute, is_remote
+from hfzarr.rows.files import file_format
+from hfzarr.rows.places import folder_of, is_absolute, is_remote
 from hfzarr.rows.rules import check_rows
 from hfzarr.store.location import hide_secrets
 from hfzarr.store.options import StorageOptions
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
 
-__all__ = ["local_stores", "restore"]
+__all__ = ["has_relative_stores", "local_stores", "restore"]
 
 D = TypeVar("D")
 Options = Mapping[str, Any] | StorageOptions | None
@@ -57,9 +59,9 @@ def restore(
         Whether stores may lie anywhere. Otherwise a dataset that was loaded from another machine
         may not name places of this one.
     origin
-        Folder or URL that the dataset came from, which relative cells count from. By default what
-        can be told: the repository of the Hub or the URL; else cells count from the current
-        folder.
+        Folder or URL that the dataset came from, which relative cells count from; of a file, the
+        folder that it lies in. By default what can be told: the repository of the Hub or the URL;
+        else cells count from the current folder.
 
     Returns
     -------
@@ -90,10 +92,22 @@ def restore(
         options=StorageOptions.of(storage_options),
         columns=frozenset(names or ()),
         trusted=trusted,
-        origin=origin,
+        origin=None if origin is None else _folder(origin),
     )
     restored: D = _restore(dataset, wanted)
     return restored
+
+
+def _folder(origin: Any) -> str:
+    """Return what cells count from, of a folder, a URL or a table in either."""
+    if not isinstance(origin, (str, os.PathLike)):
+        raise TargetError(f"origin= is a folder, a URL or a file, not {origin!r}")
+    place = os.fspath(origin)
+    here = "" if not place or is_remote(place) else os.path.abspath(os.path.expanduser(place))
+    # A folder may have any name, that of a table too.
+    if place and file_format(place) and not os.path.isdir(here):
+        return folder_of(place)
+    return here or place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,6 +301,22 @@ def _fingerprint(dataset: Any, changed: Mapping[str, Any]) -> str:
     return fingerprint
 
 
+def has_relative_stores(dataset: Any) -> bool:
+    """Return whether any cell of a column of stores is relative; of rows that stream, it may be."""
+    import datasets
+
+    if isinstance(dataset, datasets.IterableDataset):
+        return bool(_store_columns(dataset))
+    cells = [cell for name in _store_columns(dataset) for cell in _cells(dataset, name)]
+    return not all(is_absolute(cell) for cell in cells if cell)
+
+
+def _store_columns(dataset: Any) -> list[str]:
+    probe = StorageOptions.of({"anon": True})  # whatever they change is a column of stores
+    features = dataset.features or {}
+    return [name for name, each in features.items() if _restored(each, probe) != each]
+
+
 # --- publishing ----------------------------------------------------------------------------------
 
 
@@ -309,7 +339,8 @@ def local_stores(dataset: Any) -> dict[str, int]:
     {'store': 1}
     """
     need_datasets("hfzarr.local_stores()")
-    probe = StorageOptions.of({"anon": True})  # whatever they change is a column of stores
-    stores = [name for name, each in dataset.features.items() if _restored(each, probe) != each]
-    counts = {name: sum(is_local(cell or "") for cell in _cells(dataset, name)) for name in stores}
+    counts = {
+        name: sum(is_local(cell or "") for cell in _cells(dataset, name))
+        for name in _store_columns(dataset)
+    }
     return {name: count for name, count in counts.items() if count}

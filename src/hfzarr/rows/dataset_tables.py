@@ -74,7 +74,8 @@ def dataset_origin(dataset: Any) -> str:
     """Return the folder or URL that a dataset was loaded from; "" if nothing tells.
 
     What is known of a dataset says little of its origin: the files that it streams, those that
-    were downloaded for it, and its place in the cache, which names a dataset of the Hub.
+    were downloaded for it, its place in the cache, which names a dataset of the Hub, and what its
+    columns of stores count from.
     """
     told = [*_streamed(getattr(dataset, "_ex_iterable", None))]
     info = getattr(dataset, "info", None)
@@ -88,7 +89,13 @@ def dataset_origin(dataset: Any) -> str:
         if found := _HUB_CACHE.search(str(file.get("filename", ""))):
             pinned = f"@{found[3]}" if found[3] else ""
             return f"hf://datasets/{found[1]}/{found[2]}{pinned}"
-    return ""
+    return _base(getattr(dataset, "features", None) or {})
+
+
+def _base(features: Mapping[str, Any]) -> str:
+    """Return what columns of stores count from, if that is one place."""
+    bases = {each.base for each in features.values() if type(each).__name__ == "Zarr"}
+    return bases.pop() if len(bases) == 1 else ""
 
 
 def _streamed(source: Any, depth: int = 0) -> Iterator[str]:

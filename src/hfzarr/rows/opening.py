@@ -67,8 +67,8 @@ def open_manifest(
     Returns
     -------
     Manifest
-        Relative paths in it count from the folder of the file, from the root of a dataset on the
-        Hub, and from the current folder for tables made in this process.
+        Relative paths in it count from the folder of the file, from the folder or the dataset on
+        the Hub that was named, and from the current folder for tables made in this process.
 
     Raises
     ------

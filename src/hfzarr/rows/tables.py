@@ -22,7 +22,7 @@ from hfzarr.rows.dataset_tables import (
 )
 from hfzarr.rows.files import file_format, file_name, local_path, read_file
 from hfzarr.rows.folders import table_files
-from hfzarr.rows.places import folder_of
+from hfzarr.rows.places import folder_of, is_remote
 from hfzarr.rows.records import (
     as_cells,
     cells_options,
@@ -242,7 +242,8 @@ def _from_splits(
     # One that came from elsewhere speaks for all: they are checked together.
     origins = [one.origin for one in found if one.origin]
     parts = tuple(part for one in found for part in one.parts)
-    return Sourced(parts=parts, name=name, origin=origins[0] if origins else "")
+    remote = [one for one in origins if is_remote(one)]
+    return Sourced(parts=parts, name=name, origin=next(iter([*remote, *origins]), ""))
 
 
 # -- places
@@ -296,7 +297,8 @@ def _from_url(url: str, split: str | None, options: StorageOptions) -> Sourced |
         raise StoreNotFoundError(f"no files match {hide_secrets(url)!r}, so there is no manifest")
     if not files:
         return FolderOfStores(url)
-    return _from_files(files, file_name(url), split, options)
+    base = "" if _GLOB.search(url) else url.rstrip("/")
+    return _from_files(files, file_name(url), split, options, base=base)
 
 
 def _from_folder(
@@ -309,14 +311,19 @@ def _from_folder(
             return _from_splits(saved, split, file_name(folder))
         return _from_dataset(saved, file_name(folder))
     files = table_files(folder, {})
-    return (
-        _from_files(files, file_name(folder), split, options) if files else FolderOfStores(folder)
-    )
+    if not files:
+        return FolderOfStores(folder)
+    return _from_files(files, file_name(folder), split, options, base=folder)
 
 
 def _from_files(
-    files: Sequence[str], name: str, split: str | None, options: StorageOptions
+    files: Sequence[str],
+    name: str,
+    split: str | None,
+    options: StorageOptions,
+    base: str = "",
 ) -> Sourced:
+    """Return the rows of files, which count from a folder, or each from that which it lies in."""
     splits = {file: _split_of(file) for file in files}
     named = all(splits.values())
     if split is not None and named and split in splits.values():
@@ -328,7 +335,9 @@ def _from_files(
             table = with_fact_types(table)
         told = splits[file] or ""
         known = told if (named and len(splits) > 1) or split == told else ""
-        parts.append(Part(table=table, name=file_name(file), base=folder_of(file), split=known))
+        parts.append(
+            Part(table=table, name=file_name(file), base=base or folder_of(file), split=known)
+        )
     return Sourced(parts=tuple(parts), name=name, origin=folder_of(files[0]))
 
 
