@@ -27,7 +27,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 MAX_LINES = 450
 NAMES_THAT_SAY_NOTHING = {"utils", "helpers", "common", "misc"}
 MACHINE_PATH = re.compile(r"[\"'` ]/(?:tmp|work|root|home|Users)/")
-TESTED = ("datasets", "demo", "http", "geo", "s3", "test")
+TESTED = ("datasets", "demo", "http", "hub", "geo", "s3", "test")
 """Extras that `make lowest` installs."""
 HEAVY = {
     "PIL", "aiohttp", "datasets", "distributed", "gcsfs", "huggingface_hub", "obstore", "pyarrow",

@@ -36,7 +36,6 @@ from hub.faults import (
 )
 from hubstores import DATA, RANGE, URL, image, source
 from hubstores import cells as cells
-from hubstores import engine as engine
 from hubstores import found as found
 from hubstores import hub as hub
 from hubstores import servers as servers
@@ -155,9 +154,7 @@ def test_an_address_that_expires_is_renewed_in_time(
     assert [r.status for r in hub.log] == [403, 302, 206]
 
 
-def test_pixels_are_right_or_refused_whatever_breaks(
-    hub: Hub, cells: np.ndarray, engine: None
-) -> None:
+def test_pixels_are_right_or_refused_whatever_breaks(hub: Hub, cells: np.ndarray) -> None:
     breaks = [PASSING[name] for name in ("500", "dropped", "cut short", "too short", "expired")]
     for number, broken in enumerate(breaks):
         opened = image()
@@ -170,7 +167,7 @@ def test_pixels_are_right_or_refused_whatever_breaks(
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_bad_network_gives_right_pixels_or_an_error(
-    hub: Hub, cells: np.ndarray, engine: None, seed: int
+    hub: Hub, cells: np.ndarray, seed: int
 ) -> None:
     rng = random.Random(seed)
     breaks = [*PASSING.values(), status(502), status(401)]
@@ -266,16 +263,14 @@ def test_nobody_may_be_asked_for(
     assert hub.log.holding(SECRET) == []
 
 
-def test_a_store_that_is_not_there(hub: Hub, cells: np.ndarray, engine: None) -> None:
+def test_a_store_that_is_not_there(hub: Hub, cells: np.ndarray) -> None:
     for url in ("hf://datasets/ada/cells/none.zarr", "hf://datasets/ada/nothing/a.zarr",
                 "hf://datasets/ada/cells@gone/a.zarr", "hf://buckets/ada/none/a.zarr"):  # fmt: skip
         with pytest.raises(StoreNotFoundError):
             xr.open_dataset(url, engine="hfzarr")
 
 
-def test_a_repo_that_goes_away_gives_no_fill_values(
-    hub: Hub, cells: np.ndarray, engine: None
-) -> None:
+def test_a_repo_that_goes_away_gives_no_fill_values(hub: Hub, cells: np.ndarray) -> None:
     opened = image()
     array = zarr.open_array(HubStore(URL), path="0", mode="r")
     hub.repo("ada/cells").private = True

@@ -2,8 +2,8 @@
 
 ``running_hub()`` starts it: the Hub on one port, its CDN on another, so that the two are different
 origins, as in the world. ``state`` holds repos as plain values, ``reading`` and ``writing`` answer
-calls of the API, ``cdn`` those of the CDN, ``web`` is the plumbing, ``client`` prepares processes
-that talk to it.
+calls of the API, ``buckets`` those of buckets, ``cdn`` those of the CDN, ``web`` is the plumbing,
+``faults`` breaks answers on demand, ``client`` prepares processes that talk to it.
 """
 
 from __future__ import annotations

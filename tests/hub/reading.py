@@ -57,6 +57,8 @@ def _sibling(path: str, file: File, details: bool) -> dict[str, Any]:
 
 def repo_info(hub: Hub, asked: Asked, repo: Repo, rest: list[str]) -> Answer:
     commit = place(repo, rest).commit
+    if asked.query.get("expand") == "sha":
+        return Answer.json({"_id": f"id-of-{repo.id}", "id": repo.id, "sha": commit.oid})
     about = card(commit)
     siblings = [_sibling(p, f, asked.flag("blobs")) for p, f in sorted(commit.files.items())]
     found = {

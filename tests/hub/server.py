@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from hub import cdn, reading, web, writing
+from hub import buckets, cdn, reading, web, writing
 from hub.access import find_repo, find_writable
 from hub.log import RequestLog
 from hub.state import TYPES, Commit, File, Repo, State, Token
@@ -124,6 +124,10 @@ class Hub:
             answer = fault(asked)
             if answer is not None:
                 return answer
+        return self.truth(asked)
+
+    def truth(self, asked: Asked) -> Answer:
+        """The answer at once, and without a fault."""
         if asked.origin == "cdn":
             return cdn.answer(self, asked)
         return self._api(asked) if asked.parts[0] == "api" else self._site(asked)
@@ -135,6 +139,8 @@ class Hub:
             return alone(self, asked)
         if parts[0] == "resolve-cache" and len(parts) > 4:
             return reading.resolve_cache(self, asked, parts[1], "/".join(parts[2:4]), parts[4:])
+        if parts[0] == "buckets" and len(parts) >= 3:
+            return buckets.call(self, asked, "/".join(parts[1:3]), parts[3:])
         if parts[0] in TYPES and len(parts) >= 3:
             return self._of_repo(asked, parts[0], "/".join(parts[1:3]), parts[3:])
         raise Refusal(404, f"No such call: {asked.method} {asked.target}")
@@ -155,6 +161,8 @@ class Hub:
     def _site(self, asked: Asked) -> Answer:
         """Addresses without ``/api``: files, and git's own protocol for large ones."""
         parts = asked.parts
+        if parts[0] == "buckets" and len(parts) > 4 and parts[3] == "resolve":
+            return buckets.resolve(self, asked, "/".join(parts[1:3]), "/".join(parts[4:]))
         kind = parts.pop(0) if parts[0] in TYPES else "models"
         if len(parts) > 3 and parts[2] == "resolve":
             return reading.resolve(self, asked, kind, "/".join(parts[:2]), parts[3:])

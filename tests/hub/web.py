@@ -55,6 +55,8 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     hang_up: bool = False
     """Close the connection after it."""
+    cut: int | None = None
+    """Hang up after so many bytes of the body; -1 for before anything is sent."""
 
     @staticmethod
     def json(value: Any, status: int = 200, **headers: str) -> Answer:
@@ -126,6 +128,8 @@ class _Handler(BaseHTTPRequestHandler):
         except Refusal as refusal:
             answer = refusal.answer
         sent = b"" if self.command == "HEAD" else answer.body
+        if answer.cut is not None:
+            sent = sent[: max(answer.cut, 0)]
         self.server.service.log.add(
             Request(
                 origin=asked.origin,
@@ -141,6 +145,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(answer, sent)
 
     def _send(self, answer: Answer, sent: bytes) -> None:
+        if answer.cut is not None:
+            self.close_connection = True
+            if answer.cut < 0:
+                return
         lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
         lines += [f"{name}: {text}" for name, text in answer.headers.items()]
         lines += [f"Content-Length: {len(answer.body)}"] * ("Content-Length" not in answer.headers)

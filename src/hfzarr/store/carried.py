@@ -60,7 +60,8 @@ class CarriedSource:
         self._arrays: Mapping[str, _Carried] | None = None
 
     def __reduce__(self) -> tuple[object, ...]:
-        return CarriedSource, (self._location,)
+        # A store that is connected may know more: of the Hub, which commit it reads.
+        return (_unpickled, (self._location, self._inner))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, CarriedSource) and self._location == other._location
@@ -197,6 +198,12 @@ class CarriedSource:
         """Release what is open."""
         if self._inner is not None:
             self._inner.close()
+
+
+def _unpickled(location: Location, inner: Source | None) -> CarriedSource:
+    source = CarriedSource(location)
+    source._inner = inner
+    return source
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,13 +92,15 @@ def _connect_zarr(location: Location) -> Source:
         return ZarrSource(FsspecStore.from_mapper(held, read_only=True), location.url)
     if held is not None:
         return ZarrSource(MemoryStore(_buffers(held)), location.url)
+    if location.url.startswith("hf://"):
+        from hfzarr.store.hub_source import hub_source
+
+        return hub_source(location)
     with reaching(location.url, location.shown):
         store = FsspecStore.from_url(
             location.url, storage_options=dict(location.storage_options), read_only=True
         )
-    # A location of the Hub holds its token by reference, where fsspec pickles it.
-    hub = location.url.startswith("hf://")
-    return ZarrSource(store, location.shown, again=(connect, (location,)) if hub else None)
+    return ZarrSource(store, location.shown)
 
 
 def _buffers(mapping: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hfzarr.errors import HfzarrError, ReadError, UnsupportedError
-from hfzarr.store.source import ByteRange, Source, Usage, copy_into
+from hfzarr.store.source import ByteRange, Usage, copy_into
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest, Store
@@ -37,26 +37,12 @@ class ZarrSource:
         Its name in messages.
     held
         Whether the store is the caller's, and may be bound to the caller's event loop.
-    again
-        How another process gets the source, where a pickle of the store would hold a secret that
-        is better looked up there: a function and what it takes.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        url: str | None = None,
-        *,
-        held: bool = False,
-        again: tuple[Callable[..., Source], tuple[Any, ...]] | None = None,
-    ) -> None:
+    def __init__(self, store: Store, url: str | None = None, *, held: bool = False) -> None:
         self.store = store
         self.held = held
         self._url = url if url is not None else str(store)
-        self._again = again
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return self._again or super().__reduce_ex__(protocol)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ZarrSource) and bool(self.store == other.store)
@@ -225,10 +211,10 @@ class ZarrSource:
             buffer = await self.store.get(
                 key, default_buffer_prototype(), byte_range=_byte_request(byte_range)
             )
-        except _ABSENT:
-            return None
         except HfzarrError:
             raise
+        except _ABSENT:
+            return None
         except Exception as error:
             raise ReadError(
                 f"store {self.url!r}: cannot read {key!r}: {type(error).__name__}: {error}. Where "

@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from hfzarr.errors import ReadError, StoreNotFoundError
 from hfzarr.store.location import hide_secrets
+from hfzarr.store.options import StorageOptions
 from hfzarr.store.remote import reaching
 from hfzarr.store.source import ByteRange, Usage, copy_into
 
@@ -46,11 +47,16 @@ class ZipSource:
         self._offsets: dict[str, int] = {}
         self._prefix = ""
 
-    def __getstate__(self) -> tuple[str, dict[str, Any]]:
-        return self.path, self.storage_options
+    def __getstate__(self) -> tuple[str, dict[str, Any] | StorageOptions]:
+        # Whoever has a token for the Hub has logged in where the pickle is opened, too.
+        by_reference = self.path.startswith("hf://")
+        options = StorageOptions.of(self.storage_options) if by_reference else self.storage_options
+        return self.path, options
 
-    def __setstate__(self, state: tuple[str, dict[str, Any]]) -> None:
-        self.__init__(*state)  # type: ignore[misc]
+    def __setstate__(self, state: tuple[str, dict[str, Any] | StorageOptions]) -> None:
+        path, options = state
+        resolved = options.resolve() if isinstance(options, StorageOptions) else options
+        self.__init__(path, resolved)  # type: ignore[misc]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ZipSource) and self.__getstate__() == other.__getstate__()
