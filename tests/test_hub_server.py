@@ -299,7 +299,10 @@ def test_a_private_repo_is_there_for_its_readers_alone(
 
 
 def test_a_fault_is_sent_in_place_of_an_answer(data: str, hub: Hub) -> None:
-    from huggingface_hub import list_repo_tree
+    from huggingface_hub import __version__, list_repo_tree
+
+    if __version__.startswith("1."):
+        pytest.skip("huggingface_hub 1 does not ask again")
 
     left = [Answer(503)]
 

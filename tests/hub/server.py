@@ -143,6 +143,9 @@ class Hub:
             return buckets.call(self, asked, "/".join(parts[1:3]), parts[3:])
         if parts[0] in TYPES and len(parts) >= 3:
             return self._of_repo(asked, parts[0], "/".join(parts[1:3]), parts[3:])
+        if parts[0] in TYPES and len(parts) == 2:
+            # A name without an owner, as older clients try what lies in front of a path.
+            find_repo(self.state, asked, parts[0], parts[1])
         raise Refusal(404, f"No such call: {asked.method} {asked.target}")
 
     def _of_repo(self, asked: Asked, kind: str, name: str, rest: list[str]) -> Answer:

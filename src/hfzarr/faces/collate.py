@@ -282,6 +282,9 @@ class ZarrCollator:
             return pixels
         try:
             out = np.full(shape, self.pad_value, pixels.dtype)
+            # NumPy 1 lets a number that is too large or below 0 wrap around.
+            if pixels.dtype.kind in "iu" and out.size and out.flat[0] != self.pad_value:
+                raise OverflowError(f"it would become {out.flat[0]}")
         except (OverflowError, TypeError, ValueError) as error:
             raise TargetError(
                 f"pad_value={self.pad_value!r} does not go into pixels of {pixels.dtype}: {error}"

@@ -134,7 +134,7 @@ class Manifest:
 
     def _place(self, key: Any) -> int:
         try:
-            if isinstance(key, bool):
+            if isinstance(key, (bool, np.bool_)):
                 raise TypeError  # it would be row 0 or 1
             place = operator.index(key)
         except TypeError:
