@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import gc
 import json
 import os
 import pathlib
@@ -24,8 +23,9 @@ import pyarrow.parquet as pq  # noqa: E402
 from datasets import Dataset, Features, List, Value  # noqa: E402
 
 import hfzarr  # noqa: E402
+from datasetcache import alone as alone  # noqa: E402
+from datasetcache import processes as processes  # noqa: E402
 from hfzarr.faces.feature import Zarr, is_local  # noqa: E402
-from hfzarr.faces.registration import need_datasets  # noqa: E402
 from hfzarr.faces.restoring import local_stores, restore  # noqa: E402
 from hfzarr.rows.columns import mark  # noqa: E402
 from hfzarr.rows.handle import ZarrHandle  # noqa: E402
@@ -37,31 +37,12 @@ MARKED = {"dtype": "string", "id": "zarr", "_type": "Value"}
 SECRET = "hf_very-secret"
 
 pytestmark = [
+    pytest.mark.usefixtures("alone"),
     # Of pyarrow 25, met in sort() of `datasets` 5.2.
     pytest.mark.filterwarnings("ignore:Specifying null_placement:FutureWarning"),
     # Of Python 3.12 and later: processes are forked beside threads.
     pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
 ]
-
-
-@pytest.fixture
-def processes():
-    """Let go of what processes leave behind in the test that began them."""
-    yield
-    gc.collect()
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch, tmp_path):
-    """No network, no progress bars, and a cache of its own."""
-    need_datasets("a test")
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    shown = datasets.utils.logging.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
-    yield
-    if shown:
-        datasets.enable_progress_bars()
 
 
 @pytest.fixture(scope="module")

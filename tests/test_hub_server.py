@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ import pytest
 pytest.importorskip("huggingface_hub", minversion="1.0")
 pytest.importorskip("datasets")
 
-from hub import Answer, Asked, Hub, in_process, run_python, running_hub
+from hub import Answer, Asked, Hub, in_process, run_python
+from hubstores import hub as hub
+from hubstores import servers as servers
 
 # huggingface_hub uploads by an argument of httpx2 that is deprecated there.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
@@ -28,25 +30,6 @@ FILES = {
     "a.zarr/c/0/1": b"\0\1\2",
     "b/é x.txt": "ten bytes\n",
 }
-
-
-@pytest.fixture(scope="module")
-def servers() -> Iterator[Hub]:
-    with running_hub() as hub:
-        yield hub
-
-
-@pytest.fixture
-def hub(servers: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
-    """A Hub without repos, which this process talks to as nobody."""
-    servers.state.repos.clear()
-    servers.state.tokens.clear()
-    servers.log.clear()
-    in_process(servers, monkeypatch, tmp_path)
-    monkeypatch.setattr(servers, "page_size", 1000)
-    monkeypatch.setattr(servers, "faults", [])
-    monkeypatch.setattr(servers, "clock", servers.clock)
-    return servers
 
 
 @pytest.fixture

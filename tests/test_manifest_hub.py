@@ -6,7 +6,6 @@ from __future__ import annotations
 import io
 import json
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,29 +25,14 @@ from huggingface_hub import HfFileSystem
 
 import hfzarr
 from hfzarr.errors import HfzarrError, TargetError
-from hub import Hub, in_process, run_python, running_hub
+from hub import Hub, run_python
+from hubstores import hub as hub
+from hubstores import servers as servers
 
 # huggingface_hub uploads by an argument of httpx2 that is deprecated there.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
 
 NAMES = ("a", "b", "c")
-
-
-@pytest.fixture(scope="module")
-def servers() -> Iterator[Hub]:
-    with running_hub() as hub:
-        yield hub
-
-
-@pytest.fixture
-def hub(servers: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
-    """A Hub without repos, which this process talks to as nobody."""
-    servers.state.repos.clear()
-    servers.state.tokens.clear()
-    servers.log.clear()
-    in_process(servers, monkeypatch, tmp_path / "home")
-    (tmp_path / "home").mkdir()
-    return servers
 
 
 def pixels(name: str) -> np.ndarray[Any, Any]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from hfzarr.errors import ReadError, StoreNotFoundError, TargetError
 from hfzarr.store.glob import Glob
-from hfzarr.store.walk import Found, find_stores
+from hfzarr.store.walk import FoundStores, find_stores
 from realstores import cases, folder, is_node
 from servers import http_server
 
@@ -62,7 +62,7 @@ def test_stores_are_known_by_name_or_by_what_lies_in_them(tmp_path) -> None:
 def test_no_store_is_looked_into(tmp_path) -> None:
     make(tmp_path, "a.zarr/", "a.zarr/inner.zarr/", "plain/", "plain/0/", "plain/labels/x.zarr/")
     make(tmp_path, "a.zarr/metadata.csv", "plain/metadata.csv")
-    assert find_stores(str(tmp_path)) == Found(stores=("a.zarr", "plain"))
+    assert find_stores(str(tmp_path)) == FoundStores(stores=("a.zarr", "plain"))
 
 
 def test_a_named_store_is_not_even_listed(tmp_path, monkeypatch) -> None:
@@ -110,7 +110,7 @@ def test_a_folder_that_is_only_named_like_a_store_is_looked_into(tmp_path) -> No
 def test_tables_of_metadata_are_noted(tmp_path) -> None:
     make(tmp_path, "metadata.csv", "a/metadata.jsonl", "a/b/metadata.parquet", "a/b/c.zarr/")
     make(tmp_path, "index.csv", "a/Metadata.csv", "a/x_metadata.csv")
-    assert find_stores(str(tmp_path)) == Found(
+    assert find_stores(str(tmp_path)) == FoundStores(
         stores=("a/b/c.zarr",), files=("a/b/metadata.parquet", "a/metadata.jsonl", "metadata.csv")
     )
 

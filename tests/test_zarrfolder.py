@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import pickle
 from pathlib import Path
@@ -21,8 +20,9 @@ datasets = pytest.importorskip("datasets")
 from datasets import ClassLabel, Value  # noqa: E402
 
 import hfzarr  # noqa: E402
+from datasetcache import alone as alone  # noqa: E402
+from datasetcache import processes as processes  # noqa: E402
 from hfzarr.faces.feature import Zarr  # noqa: E402
-from hfzarr.faces.registration import need_datasets  # noqa: E402
 from hfzarr.faces.store_tables import listed_stores, store_of  # noqa: E402
 from hfzarr.rows.handle import ZarrHandle  # noqa: E402
 from hfzarr.store.options import StorageOptions  # noqa: E402
@@ -36,27 +36,10 @@ LABELED = [
 ]
 
 # Of Python 3.12 and later: processes are forked beside threads.
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-
-
-@pytest.fixture
-def processes():
-    """Let go of what processes leave behind in the test that began them."""
-    yield
-    gc.collect()
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch, tmp_path):
-    """No network, no progress bars, and a cache of its own."""
-    need_datasets("a test")
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    shown = datasets.utils.logging.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
-    yield
-    if shown:
-        datasets.enable_progress_bars()
+pytestmark = [
+    pytest.mark.usefixtures("alone"),
+    pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
+]
 
 
 def write(folder: Path, names) -> Path:

@@ -197,8 +197,10 @@ def _header(data: bytes, kind: str, name: str) -> tuple[list[str], str]:
 def _check_header(table: Any, name: str) -> None:
     """Refuse a table whose first row, which is to name the columns, is one of stores."""
     for column, values in zip(table.schema.names, table.columns, strict=True):
-        first = next((value.as_py() for value in values if value.is_valid), column)
-        if names_a_store(column) and names_a_store(first):
+        # A file of one line has no value; one that is null says nothing of what its column holds.
+        missing = None if table.num_rows else column
+        first = next((value.as_py() for value in values if value.is_valid), missing)
+        if names_a_store(column) and first is not None and names_a_store(first):
             raise TargetError(
                 f"{name!r} begins with {shorten(column)}, a store where the name of its column is "
                 "wanted: put a line with the names of the columns, such as 'zarr', before it"

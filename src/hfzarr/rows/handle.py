@@ -90,7 +90,7 @@ class ZarrHandle(_Memory):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.url, self.node, self.options, self.row)
 
-    def __deepcopy__(self: H, memo: Any) -> H:
+    def __deepcopy__(self: H, memo: Any = None) -> H:
         return self
 
     def __eq__(self, other: object) -> bool:
@@ -214,6 +214,7 @@ class ZarrHandle(_Memory):
 
     # Without it, Python would iterate by means of __getitem__.
     __iter__ = None
+    __copy__ = __deepcopy__
 
     def _child(self, name: str) -> ZarrHandle:
         return self.at(ZarrHandle, join_path(self.node, name))
@@ -438,10 +439,9 @@ class ZarrHandle(_Memory):
         Parameters
         ----------
         level
-            Which level of an image: the coarsest, or None for the coarsest that is as large as
-            the picture.
+            Which level of an image; None for the coarsest that is as large as the picture.
         size
-            Longest side of the picture in pixels, at most.
+            Longest side in pixels.
         """
         chosen = {"level": level} if self.kind == "image" else {}
         if self.kind == "array" and level is not None:

@@ -20,7 +20,17 @@ if TYPE_CHECKING:
     from hfzarr.rows.handle import ZarrHandle
     from hfzarr.rows.selection import ZarrSelection
 
-__all__ = ["card", "facts_table", "handle_card", "image", "rows_table", "selection_card"]
+__all__ = [
+    "card",
+    "facts_table",
+    "handle_card",
+    "image",
+    "picture_kind",
+    "rows_table",
+    "selection_card",
+]
+
+_KINDS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp"}
 
 _LINE = "1px solid rgba(128,128,128,.35)"
 _FAINT = "opacity:.65"
@@ -157,11 +167,23 @@ def image(png: bytes, size: int, *, alt: str = "picture") -> str:
     "<img src='data:image/png;base"
     """
     data = b64encode(png).decode("ascii")
+    kind = picture_kind(png) or "png"
     return (
-        f"<img src='data:image/png;base64,{data}' alt='{_text(alt)}' style='width:{size}px;"
+        f"<img src='data:image/{kind};base64,{data}' alt='{_text(alt)}' style='width:{size}px;"
         f"height:{size}px;object-fit:contain;image-rendering:{_rendering(png, size)};"
         "border-radius:4px;margin:0'>"
     )
+
+
+def picture_kind(data: bytes) -> str | None:
+    """Return the kind of a picture by its first bytes; None if no browser shows it.
+
+    Examples
+    --------
+    >>> picture_kind(b"GIF89a"), picture_kind(b"<svg>")
+    ('gif', None)
+    """
+    return next((kind for magic, kind in _KINDS.items() if data.startswith(magic)), None)
 
 
 def handle_card(handle: ZarrHandle) -> str:
@@ -217,10 +239,10 @@ def _handle_facts(handle: ZarrHandle) -> dict[str, object]:
 
 def _drawn(draw: Callable[[], Any]) -> tuple[bytes | None, str]:
     """Return a picture as bytes of a PNG file, or why there is none."""
-    from hfzarr.rows.pictures import as_png
+    from hfzarr.rows.pictures import encoded
 
     try:
-        return as_png(draw()), ""
+        return encoded(draw()), ""
     except ImportError:
         return None, 'no picture, as Pillow is not installed: pip install "hfzarr[demo]"'
     except (HfzarrError, OSError) as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hfzarr.errors import HfzarrError, MissingDependencyError, TargetError
+from hfzarr.errors import HfzarrError, TargetError
 from hfzarr.rows.cells import SELECTION_FIELDS, selection_type
 from hfzarr.rows.columns import find_column
 from hfzarr.rows.facts import METADATA, THUMBNAIL, option_types
@@ -95,7 +95,6 @@ def open_manifest(
             raise TargetError(f"{what}= is a name, or None for the default; it is {name!r}")
     if not isinstance(trusted, (bool, np.bool_)):
         raise TargetError(f"trusted= is True or False, not {trusted!r}")
-    _check_pyarrow()
     if isinstance(source, Manifest):
         source = _on_column(source, column, trusted=trusted, duplicates=duplicates)
         return _again(source, split, storage_options)
@@ -105,16 +104,6 @@ def open_manifest(
         return _again(_scanned(found.place, column, options), split, None)
     manifest = _manifest(found, column, options or found.options, trusted, duplicates)
     return _of_split(manifest, split) if split and not _is_split(found, split) else manifest
-
-
-def _check_pyarrow() -> None:
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError(
-            "a manifest is an Arrow table, and pyarrow is not installed: "
-            'pip install "hfzarr[datasets]"'
-        ) from error
 
 
 def _is_split(found: Sourced, split: str) -> bool:

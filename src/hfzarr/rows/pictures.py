@@ -1,4 +1,4 @@
-"""Small pictures of stores, as cells of a table."""
+"""Pictures as bytes: of a region, and small ones of stores as cells of a table."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy.typing as npt
 
-from hfzarr.errors import MissingDependencyError
+from hfzarr.errors import MissingDependencyError, TargetError
 from hfzarr.rows.handle import ZarrHandle
 
-__all__ = ["as_png", "check_pillow", "picture_cell"]
+__all__ = ["check_pillow", "encoded", "picture_cell"]
 
 # Longest side in pixels: what a table's viewer shows, in a few kilobytes.
 _SIDE = 192
@@ -28,19 +28,41 @@ def check_pillow() -> None:
         import PIL.Image  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError(
-            'thumbnails need Pillow, which is not installed: pip install "hfzarr[demo]"'
+            'pictures need Pillow, which is not installed: pip install "hfzarr[demo]"'
         ) from error
 
 
 def picture_cell(handle: ZarrHandle) -> dict[str, Any]:
     """Return a picture of a store as a cell of a column of pictures, as `datasets` has them."""
-    return {"bytes": as_png(handle.thumbnail(None, size=_SIDE)), "path": None}
+    return {"bytes": encoded(handle.thumbnail(None, size=_SIDE)), "path": None}
 
 
-def as_png(picture: npt.NDArray[Any]) -> bytes:
-    """Return a picture, ``uint8`` of shape ``(height, width, 3)``, as the bytes of a PNG."""
+def encoded(picture: npt.NDArray[Any], format: str = "PNG") -> bytes:
+    """Return a picture as the bytes of an image file.
+
+    Parameters
+    ----------
+    picture
+        ``uint8``, shape ``(height, width)``, or with 3 or 4 colours last.
+    format
+        Any format that Pillow writes, by name or suffix.
+
+    Raises
+    ------
+    MissingDependencyError
+        Pillow is not installed.
+    TargetError
+        Pillow does not write the format.
+    """
+    check_pillow()
     from PIL import Image
 
+    if not isinstance(format, str):
+        raise TargetError(f"a format is named by text, such as 'PNG', not by {format!r}")
+    suffix = "." + format.lower().lstrip(".")
+    name = Image.registered_extensions().get(suffix, format.upper())
+    if name not in Image.SAVE:
+        raise TargetError(f"Pillow writes no images of format {format!r}; 'PNG' and 'JPEG' do")
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG", optimize=True)
+    Image.fromarray(picture).save(file, format=name)
     return file.getvalue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +11,12 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
-from hfzarr.errors import MissingDependencyError, TargetError
+from hfzarr.errors import TargetError
 from hfzarr.model.ome.image import find_level
 from hfzarr.rows.handle import ZarrHandle
 from hfzarr.rows.indexing import expanded
 from hfzarr.rows.labeled import labeled_dataset
+from hfzarr.rows.pictures import encoded
 from hfzarr.store.location import hide_secrets
 
 if TYPE_CHECKING:
@@ -187,8 +187,8 @@ class ZarrSelection:
             It has fewer than two axes, or Pillow does not write the format.
         """
         if _is_picture(self):
-            return _encoded(self.read(), format)
-        return _encoded(self.to_xarray().hfzarr.thumbnail(size=None), format)
+            return encoded(self.read(), format)
+        return encoded(self.to_xarray().hfzarr.thumbnail(size=None), format)
 
 
 def _is_picture(selection: ZarrSelection) -> bool:
@@ -201,24 +201,6 @@ def _is_picture(selection: ZarrSelection) -> bool:
 def _coded(name: str) -> str:
     """Return a name without the marks of a selection's text form."""
     return quote(name, safe="/ !$&'()*+,;=:~") if re.search(r"[#@\[\]%]", name) else name
-
-
-def _encoded(picture: AnyArray, format: str) -> bytes:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingDependencyError(
-            'pictures need Pillow, which is not installed: pip install "hfzarr[demo]"'
-        ) from error
-    if not isinstance(format, str):
-        raise TargetError(f"a format is named by text, such as 'PNG', not by {format!r}")
-    suffix = "." + format.lower().lstrip(".")
-    name = Image.registered_extensions().get(suffix, format.upper())
-    if name not in Image.SAVE:
-        raise TargetError(f"Pillow writes no images of format {format!r}; 'PNG' and 'JPEG' do")
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, format=name)
-    return file.getvalue()
 
 
 def make_selection(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import html
 from typing import TYPE_CHECKING, Any
 
 from hfzarr.rows.facts import METADATA, THUMBNAIL
+from hfzarr.rows.html import picture_kind, rows_table
 from hfzarr.store.location import hide_secrets
 
 if TYPE_CHECKING:
@@ -17,12 +16,11 @@ __all__ = ["as_html", "as_text"]
 _ROWS = 8
 _COLUMNS = 8
 _WIDTH = 40
-_KINDS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp"}
 
 
 def as_text(manifest: Manifest) -> str:
     """Return a manifest's first rows, aligned."""
-    names = _shown_columns(manifest, pictures=False)
+    names = _shown_columns(manifest)
     rows = [names, *[[_text(row[name]) for name in names] for row in _first_rows(manifest)]]
     widths = [max(len(row[i]) for row in rows) for i in range(len(names))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
@@ -31,25 +29,24 @@ def as_text(manifest: Manifest) -> str:
 
 def as_html(manifest: Manifest) -> str:
     """Return a manifest's first rows as a table, with their thumbnails; it runs no script."""
-    names = _shown_columns(manifest, pictures=True)
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{_html(row[name])}</td>" for name in names) + "</tr>"
-        for row in _first_rows(manifest)
-    )
-    rest = "".join(f"<p>{html.escape(line)}</p>" for line in _rest(manifest, names))
-    return (
-        f"<p>{html.escape(manifest.title)}</p>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{rest}"
-    )
+    names = _shown_columns(manifest)
+    rows = _first_rows(manifest)
+    pictures = [_picture(row.get(THUMBNAIL)) for row in rows]
+    note = "; ".join(_rest(manifest, [*names, *([THUMBNAIL] if any(pictures) else [])]))
+    cells = [[_text(row[name]) for name in names] for row in rows]
+    return rows_table(names, cells, title=manifest.title, note=note, pictures=pictures)
 
 
-def _shown_columns(manifest: Manifest, *, pictures: bool) -> list[str]:
-    hidden = {METADATA} if pictures else {METADATA, THUMBNAIL}
-    names = [name for name in manifest.columns if name not in hidden]
-    # The stores are shown in any case, and their pictures.
-    first = [manifest.column, *([THUMBNAIL] if THUMBNAIL in names else [])]
-    chosen = [*first, *[name for name in names if name not in first]][:_COLUMNS]
+def _picture(cell: Any) -> bytes | None:
+    """Return the picture in a cell, if it is one that a browser shows."""
+    data = cell.get("bytes") if isinstance(cell, dict) else None
+    return data if isinstance(data, bytes) and picture_kind(data) else None
+
+
+def _shown_columns(manifest: Manifest) -> list[str]:
+    names = [name for name in manifest.columns if name not in (METADATA, THUMBNAIL)]
+    # The stores are shown in any case.
+    chosen = [manifest.column, *[name for name in names if name != manifest.column]][:_COLUMNS]
     return [name for name in names if name in chosen]
 
 
@@ -80,13 +77,3 @@ def _text(value: Any) -> str:
     text = " ".join(text.split())
     # The end of a path says more than its beginning.
     return text if len(text) <= _WIDTH else f"…{text[1 - _WIDTH :]}"
-
-
-def _html(value: Any) -> str:
-    if isinstance(value, dict) and isinstance(value.get("bytes"), bytes):
-        data = value["bytes"]
-        kind = next((kind for magic, kind in _KINDS.items() if data.startswith(magic)), None)
-        if kind is not None:
-            encoded = base64.b64encode(data).decode()
-            return f'<img alt="" style="max-height:64px" src="data:image/{kind};base64,{encoded}">'
-    return html.escape(_text(value))

@@ -221,7 +221,8 @@ class HubClient:
         begun = time.monotonic()
         place = origin(ask.url)
         await login.look_up()
-        for attempt in range(len(_DELAYS) + 1):
+        attempt = 0
+        while True:
             await self._keep_quiet(place)
             reply, trouble = await self._try(ask, login)
             if reply is not None and not trouble:
@@ -236,7 +237,7 @@ class HubClient:
                 self._quiet[place] = max(self._quiet.get(place, 0.0), time.monotonic() + delay)
             else:
                 await asyncio.sleep(delay)
-        raise ReadError(f"{ask.what}: it was never tried")  # pragma: no cover
+            attempt += 1
 
     async def _keep_quiet(self, place: tuple[str, str, int | None]) -> None:
         while (wait := self._quiet.get(place, 0.0) - time.monotonic()) > 0:

@@ -17,7 +17,7 @@ from hfzarr.store.location import Location, hide_secrets, locate
 from hfzarr.store.remote import reaching
 from hfzarr.store.zipped import ZipSource
 
-__all__ = ["METADATA_FILES", "STORE_SUFFIXES", "Found", "find_stores"]
+__all__ = ["METADATA_FILES", "STORE_SUFFIXES", "FoundStores", "find_stores"]
 
 #: Files beside stores that say more of them.
 METADATA_FILES = frozenset(["metadata.csv", "metadata.jsonl", "metadata.parquet"])
@@ -30,7 +30,7 @@ _KEYS = frozenset(["zarr.json", ".zgroup", ".zarray", ".zmetadata"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class FoundStores:
     """What a walk met.
 
     Attributes
@@ -63,7 +63,7 @@ def find_stores(
     glob: Glob | None = None,
     on_found: Callable[[int], object] | None = None,
     on_fault: Callable[[str, HfzarrError], object] | None = None,
-) -> Found:
+) -> FoundStores:
     """Find the stores in a tree of folders.
 
     A folder named ``*.zarr`` is a store and is not looked into, nor is any other folder once its
@@ -170,9 +170,9 @@ class _Walk:
             elif _is_zip(entry):
                 self.add(below)
 
-    def found(self) -> Found:
+    def found(self) -> FoundStores:
         """Return all that was met."""
-        return Found(stores=tuple(sorted(self._stores)), files=tuple(sorted(self._files)))
+        return FoundStores(stores=tuple(sorted(self._stores)), files=tuple(sorted(self._files)))
 
 
 def _is_zip(entry: _Entry) -> bool:
