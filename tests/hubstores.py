@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hfzarr.store.hub_source import HubSource
 
 from hub import Hub, in_process, running_hub
+from hub.server import KNOBS
 
 SIDE = 512
 URL = "hf://datasets/ada/cells/a.zarr"
@@ -32,16 +33,29 @@ def hub(servers: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     """A Hub without repos, which this process talks to as nobody."""
     servers.state.repos.clear()
     servers.state.tokens.clear()
+    servers.xet.clear()
     servers.log.clear()
     (tmp_path / "home").mkdir()
     in_process(servers, monkeypatch, tmp_path / "home")
-    for name in ("page_size", "latency", "lifetime", "clock"):
+    for name in KNOBS:
         monkeypatch.setattr(servers, name, getattr(servers, name))
     monkeypatch.setattr(servers, "faults", [])
     # Commits of one name are not those of another test.
     monkeypatch.setattr("hfzarr.store.hub_store._readers", OrderedDict())
     monkeypatch.setattr("hfzarr.store.hub_client._DELAYS", (0.01, 0.02, 0.02))
     return servers
+
+
+@pytest.fixture
+def log_in(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Makes this process somebody; gives the token."""
+
+    def log_in(user: str = "user", **rights: Any) -> str:
+        secret = hub.add_token(f"hf_secret_of_{user}", user, **rights).secret
+        monkeypatch.setenv("HF_TOKEN", secret)
+        return secret
+
+    return log_in
 
 
 def pixels(seed: int = 0) -> np.ndarray[Any, np.dtype[np.uint16]]:

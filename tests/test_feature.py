@@ -928,3 +928,13 @@ def test_an_origin_may_be_a_file(repository):
         assert first_pixel(restore(plain, origin=origin)) == 7
     with pytest.raises(TargetError, match="origin= is a folder, a URL or a file"):
         restore(plain, origin=3)
+
+
+def test_a_saved_column_of_selections_loads_as_selections_that_read(tmp_path):
+    data = np.arange(64).reshape(8, 8)
+    zarr.create_array(tmp_path / "a.zarr", data=data, chunks=(4, 4))
+    chosen = ZarrHandle(str(tmp_path / "a.zarr")).select(np.s_[0:4, 2:6])
+    hfzarr.open_manifest({"zarr": [chosen]}).save(tmp_path / "index.parquet")
+    files = str(tmp_path / "index.parquet")
+    loaded = hfzarr.load_dataset("parquet", data_files=files, split="train")
+    np.testing.assert_array_equal(loaded[0]["zarr"].read(), data[0:4, 2:6])

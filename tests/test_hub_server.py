@@ -16,6 +16,7 @@ pytest.importorskip("datasets")
 
 from hub import Answer, Asked, Hub, in_process, run_python
 from hubstores import hub as hub
+from hubstores import log_in as log_in
 from hubstores import servers as servers
 
 # huggingface_hub uploads by an argument of httpx2 that is deprecated there.
@@ -36,16 +37,6 @@ FILES = {
 def data(hub: Hub) -> str:
     """A public dataset repo."""
     return hub.add_repo("user/data", FILES).id
-
-
-@pytest.fixture
-def log_in(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Make this process somebody."""
-
-    def log_in(user: str = "user", **rights: Any) -> None:
-        monkeypatch.setenv("HF_TOKEN", hub.add_token(f"hf_secret_of_{user}", user, **rights).secret)
-
-    return log_in
 
 
 def parquet(values: list[int]) -> bytes:
@@ -297,120 +288,6 @@ def test_a_fault_is_sent_in_place_of_an_answer(data: str, hub: Hub) -> None:
     assert [request.status for request in hub.log.find("/tree/")] == [503, 200]
 
 
-# Writing with huggingface_hub.
-
-
-def test_a_repo_is_made_once(hub: Hub, log_in: Callable[..., None]) -> None:
-    from huggingface_hub import create_branch, create_repo, create_tag, delete_repo, repo_exists
-    from huggingface_hub.errors import HfHubHTTPError
-
-    log_in("ada", orgs=("lab",))
-    made = create_repo("lab/new", repo_type="dataset", private=True)
-    assert (made.repo_id, made.repo_type) == ("lab/new", "dataset")
-    assert hub.repo("lab/new").private
-    assert create_repo("lab/new", repo_type="dataset", exist_ok=True).repo_id == "lab/new"
-    with pytest.raises(HfHubHTTPError, match="409"):
-        create_repo("lab/new", repo_type="dataset")
-    with pytest.raises(HfHubHTTPError, match="403"):
-        create_repo("user/new", repo_type="dataset")
-    create_branch("lab/new", branch="dev", repo_type="dataset")
-    create_tag("lab/new", tag="v1", repo_type="dataset")
-    assert set(hub.repo("lab/new").refs) == {"refs/heads/main", "refs/heads/dev", "refs/tags/v1"}
-    delete_repo("lab/new", repo_type="dataset")
-    assert not repo_exists("lab/new", repo_type="dataset")
-
-
-def test_files_are_uploaded_small_and_large(
-    hub: Hub, log_in: Callable[..., None], tmp_path: Path
-) -> None:
-    from huggingface_hub import upload_file, upload_folder
-
-    log_in()
-    hub.add_repo("user/new")
-    folder = tmp_path / "up"
-    for path, text in FILES.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(text.encode() if isinstance(text, str) else text)
-    made = upload_folder(repo_id="user/new", folder_path=folder, repo_type="dataset")
-    held = hub.repo("user/new").head()
-    assert made.oid == held.oid
-    assert {p: f.data for p, f in held.files.items()} == {
-        p: t.encode() if isinstance(t, str) else t for p, t in FILES.items()
-    }
-    assert {p for p, f in held.files.items() if f.lfs} == {"a.zarr/c/0/0", "a.zarr/c/0/1"}
-    assert len(hub.log.find(method="PUT", origin="cdn")) == 2
-    hub.log.clear()
-    upload_file(path_or_fileobj=LARGE, path_in_repo="x", repo_id="user/new", repo_type="dataset")
-    assert hub.files("user/new")["x"] == LARGE
-    assert not hub.log.find(origin="cdn")  # an object that is there is not sent again
-    assert all(request.origin == "hub" for request in hub.log.holding("hf_secret_of_user"))
-
-
-def test_a_commit_is_refused_whole(hub: Hub, data: str, log_in: Callable[..., None]) -> None:
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, create_commit
-    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
-
-    log_in()
-    old = hub.repo(data).head().oid
-    add = [CommitOperationAdd("new.txt", b"new"), CommitOperationDelete("a.zarr/")]
-    made = create_commit(data, add, commit_message="both", repo_type="dataset", parent_commit=old)
-    assert set(hub.files(data)) == {"README.md", "b/é x.txt", "new.txt"}
-    assert set(hub.files(data, revision=old)) == set(FILES)
-    with pytest.raises(HfHubHTTPError, match="412"):
-        create_commit(
-            data,
-            [CommitOperationAdd("late.txt", b"late")],
-            commit_message="late",
-            repo_type="dataset",
-            parent_commit=old,
-        )
-    with pytest.raises(HfHubHTTPError, match="doesn't exist"):
-        create_commit(
-            data,
-            [CommitOperationAdd("a", b"a"), CommitOperationDelete("nothing")],
-            commit_message="no",
-            repo_type="dataset",
-        )
-    log_in("stranger")
-    with pytest.raises(HfHubHTTPError, match="403") as refused:
-        create_commit(
-            data, [CommitOperationAdd("b", b"b")], commit_message="no", repo_type="dataset"
-        )
-    assert not isinstance(refused.value, RepositoryNotFoundError)
-    assert hub.repo(data).head().oid == made.oid
-
-
-def test_a_pull_request_leaves_main_alone(hub: Hub, data: str, log_in: Callable[..., None]) -> None:
-    from huggingface_hub import upload_file
-
-    log_in()
-    made = upload_file(
-        path_or_fileobj=b"x",
-        path_in_repo="x",
-        repo_id=data,
-        repo_type="dataset",
-        create_pr=True,
-    )
-    assert made.pr_revision == "refs/pr/1"
-    assert "x" not in hub.files(data)
-    assert "x" in hub.files(data, revision="refs/pr/1")
-
-
-def test_a_card_that_is_no_yaml_is_refused(
-    hub: Hub, data: str, log_in: Callable[..., None]
-) -> None:
-    from huggingface_hub import upload_file
-
-    log_in()
-    with pytest.raises(ValueError, match=r"Invalid metadata in README\.md"):
-        upload_file(
-            path_or_fileobj=b"---\na: [\n---\n",
-            path_in_repo="README.md",
-            repo_id=data,
-            repo_type="dataset",
-        )
-
-
 # datasets, and processes of their own.
 
 
@@ -442,6 +319,7 @@ def test_datasets_pushes_and_loads(
     made.push_to_hub("user/pushed", private=True)
     made.push_to_hub("user/pushed", split="test")
     assert set(hub.files("user/pushed")) == {
+        ".gitattributes",
         "README.md",
         "data/train-00000-of-00001.parquet",
         "data/test-00000-of-00001.parquet",

@@ -1,14 +1,16 @@
 """A Hub on the loopback interface, which speaks the HTTP protocol of the real one.
 
-``running_hub()`` starts it: the Hub on one port, its CDN on another, so that the two are different
-origins, as in the world. ``state`` holds repos as plain values, ``reading`` and ``writing`` answer
-calls of the API, ``buckets`` those of buckets, ``cdn`` those of the CDN, ``web`` is the plumbing,
-``faults`` breaks answers on demand, ``client`` prepares processes that talk to it.
+``running_hub()`` starts it: the Hub on one port, its CDN and its Xet on two others, so that they
+are different origins, as in the world. ``state`` holds repos as plain values, ``reading`` and
+``writing`` answer calls of the API, ``lfs`` git's for large objects, ``cards`` judges cards,
+``attributes`` says which files are large, ``buckets`` answers calls of buckets, ``cdn`` those of
+the CDN, ``xet`` those of Xet (``mdb`` and ``xorbs`` are its two kinds of files), ``web`` is the
+plumbing, ``faults`` breaks answers on demand, ``client`` prepares processes that talk to it.
 """
 
 from __future__ import annotations
 
-from hub.client import environment, in_process, run_python
+from hub.client import environment, hasten, in_process, run_python
 from hub.log import Request, RequestLog
 from hub.server import Hub, running_hub
 from hub.state import Commit, File, Repo, Token
@@ -25,6 +27,7 @@ __all__ = [
     "RequestLog",
     "Token",
     "environment",
+    "hasten",
     "in_process",
     "run_python",
     "running_hub",

@@ -49,6 +49,17 @@ def find_writable(state: State, asked: Asked, kind: str, name: str) -> Repo:
     return repo
 
 
+def check_gate(state: State, asked: Asked, repo: Repo) -> None:
+    """Refuse the files of a gated repo to those who were not let in; its listing is for all."""
+    token = caller(state, asked)
+    if not repo.gated or (token and (token.user in repo.granted or token.opens(repo))):
+        return
+    what = f"Access to {repo.type[:-1]} {repo.id} is restricted"
+    if token is None:
+        raise Refusal(401, f"{what}. You must be authenticated to access it.", "GatedRepo")
+    raise Refusal(403, f"{what} and you are not in the authorized list.", "GatedRepo")
+
+
 @dataclass(frozen=True)
 class Place:
     """A revision of a repo, and a path in it."""

@@ -11,8 +11,10 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -65,6 +67,16 @@ def run_python(
     if done.returncode:
         raise RuntimeError(f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done.stdout
+
+
+def hasten(patch: pytest.MonkeyPatch) -> None:
+    """Let huggingface_hub wait no longer than a moment between its attempts."""
+    import huggingface_hub.utils._http as http
+
+    def sleep(seconds: float) -> None:
+        time.sleep(min(seconds, 0.01))
+
+    patch.setattr(http, "time", SimpleNamespace(**{**vars(time), "sleep": sleep}))
 
 
 def in_process(hub: Hub, patch: pytest.MonkeyPatch, home: Path, token: str | None = None) -> None:

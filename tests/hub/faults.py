@@ -17,7 +17,10 @@ Break = Callable[[Answer], Answer | None]
 
 @dataclass
 class Fault:
-    """Breaks answers: the first ``times`` of those to requests that fit, after ``skip`` of them."""
+    """Breaks answers: the first ``times`` of those to requests that fit, after ``skip`` of them.
+
+    What was asked is carried out all the same, if ``carried_out``, and only its answer breaks.
+    """
 
     hub: Hub
     broken: Break
@@ -29,6 +32,7 @@ class Fault:
     """Whether it asks for a range."""
     times: float = 1
     skip: int = 0
+    carried_out: bool = True
     hits: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -50,7 +54,40 @@ class Fault:
             if self.hits >= self.times:
                 return None
             self.hits += 1
-        return self.broken(self.hub.truth(asked))
+        return self.broken(self.hub.truth(asked) if self.carried_out else Answer())
+
+
+@dataclass
+class Outage:
+    """The network goes away: once ``after`` requests that fit were let through, nothing is."""
+
+    after: int
+    path: str = ""
+    """What the path of a request that counts holds."""
+    method: str | None = None
+    origin: str | None = None
+    refusal: Answer = field(default_factory=lambda: Answer(503, cut=-1))
+    """What all others get: by default the connection breaks."""
+    seen: int = 0
+    """Requests that counted, and were let through."""
+    refused: int = 0
+    over: bool = False
+    """Set it, and the network is back."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, asked: Asked) -> Answer | None:
+        with self._lock:
+            if self.over:
+                return None
+            if self.seen >= self.after:
+                self.refused += 1
+                return self.refusal
+            self.seen += (
+                self.path in asked.target
+                and self.method in (None, asked.method)
+                and self.origin in (None, asked.origin)
+            )
+        return None
 
 
 def status(code: int, **headers: str) -> Break:

@@ -12,7 +12,7 @@ class Request:
     """One request, as it came in, and how it was answered."""
 
     origin: str
-    """``hub`` or ``cdn``."""
+    """``hub``, ``cdn`` or ``xet``."""
     method: str
     path: str
     """With the query."""

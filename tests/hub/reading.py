@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from hub.access import caller, find_repo, place, somebody
+from hub import cards, xet
+from hub.access import caller, check_gate, find_repo, place, somebody
 from hub.state import Commit, File, Repo
 from hub.web import Answer, Asked, Refusal, serve_bytes
 
@@ -34,17 +35,6 @@ def whoami(hub: Hub, asked: Asked) -> Answer:
     )
 
 
-def card(commit: Commit) -> dict[str, Any]:
-    """What the front matter of the README says."""
-    import yaml
-
-    readme = commit.files.get("README.md", File(b"")).data.decode()
-    if not readme.startswith("---\n"):
-        return {}
-    found = yaml.safe_load(readme.split("---\n", 2)[1])
-    return found if isinstance(found, dict) else {}
-
-
 def _sibling(path: str, file: File, details: bool) -> dict[str, Any]:
     if not details:
         return {"rfilename": path}
@@ -59,7 +49,7 @@ def repo_info(hub: Hub, asked: Asked, repo: Repo, rest: list[str]) -> Answer:
     commit = place(repo, rest).commit
     if asked.query.get("expand") == "sha":
         return Answer.json({"_id": f"id-of-{repo.id}", "id": repo.id, "sha": commit.oid})
-    about = card(commit)
+    about = cards.front_matter(commit.files.get("README.md", File(b"")).data.decode())
     siblings = [_sibling(p, f, asked.flag("blobs")) for p, f in sorted(commit.files.items())]
     found = {
         "_id": f"id-of-{repo.id}",
@@ -69,7 +59,7 @@ def repo_info(hub: Hub, asked: Asked, repo: Repo, rest: list[str]) -> Answer:
         "createdAt": min(c.date for c in repo.commits.values()),
         "lastModified": commit.date,
         "private": repo.private,
-        "gated": False,
+        "gated": "manual" if repo.gated else False,
         "disabled": False,
         "downloads": 0,
         "likes": 0,
@@ -93,6 +83,8 @@ def _entry(repo: Repo, commit: Commit, path: str, expand: bool) -> dict[str, Any
         if file.lfs:
             sizes = {"size": len(file.data), "pointerSize": len(file.pointer)}
             found["lfs"] = {"oid": file.sha256, **sizes}
+            if file.sha256 in repo.xet:
+                found["xetHash"] = repo.xet[file.sha256]
         if expand:
             scan = {"status": "safe", "avScan": None, "pickleImportScan": None}
             found["securityFileStatus"] = scan
@@ -183,6 +175,7 @@ def auth_check(hub: Hub, asked: Asked, repo: Repo, rest: list[str]) -> Answer:
 def resolve(hub: Hub, asked: Asked, kind: str, name: str, rest: list[str]) -> Answer:
     """A file by its address: elsewhere on this host, or at the CDN if it is large."""
     repo = find_repo(hub.state, asked, kind, name)
+    check_gate(hub.state, asked, repo)
     where = place(repo, rest)
     commit = where.commit
     if where.path not in commit.files:
@@ -196,6 +189,7 @@ def resolve(hub: Hub, asked: Asked, kind: str, name: str, rest: list[str]) -> An
     }
     if file.lfs:
         there = hub.signed("GET", f"/{kind}/{name}/{file.sha256}")
+        headers |= xet.told(hub, repo, file.sha256, commit.oid)
         return Answer(302, f"Found. Redirecting to {there}".encode(), headers | {"Location": there})
     path = quote(f"/api/resolve-cache/{kind}/{name}/{commit.oid}/{where.path}")
     here = f"{path}?{urlencode({'etag': file.etag})}"
@@ -205,6 +199,7 @@ def resolve(hub: Hub, asked: Asked, kind: str, name: str, rest: list[str]) -> An
 
 def resolve_cache(hub: Hub, asked: Asked, kind: str, name: str, rest: list[str]) -> Answer:
     repo = find_repo(hub.state, asked, kind, name)
+    check_gate(hub.state, asked, repo)
     where = place(repo, rest)
     if where.path not in where.commit.files:
         raise where.missing()

@@ -1,4 +1,4 @@
-"""The Hub that tests start: its two origins, its state, and which function answers what."""
+"""The Hub that tests start: its three origins, its state, and which function answers what."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from hub import buckets, cdn, reading, web, writing
+from hub import attributes, buckets, cards, cdn, lfs, reading, web, writing, xet
 from hub.access import find_repo, find_writable
 from hub.log import RequestLog
 from hub.state import TYPES, Commit, File, Repo, State, Token
@@ -22,11 +22,17 @@ _READ = {
     "auth-check": reading.auth_check,
 }
 _WRITE = {"preupload": writing.preupload, "commit": writing.commit}
+# Knobs of a Hub, which a test may turn.
+KNOBS = (
+    *("clock", "latency", "lifetime", "page_size", "part_size"),
+    *("most_files_in_folder", "most_files_in_preupload", "most_files_in_repo", "most_large_files"),
+    "most_in_bucket_batch",
+)
 _ALONE = {
     ("GET", "whoami-v2"): reading.whoami,
     ("POST", "repos/create"): writing.create_repo,
     ("DELETE", "repos/delete"): writing.delete_repo,
-    ("POST", "validate-yaml"): writing.validate_yaml,
+    ("POST", "validate-yaml"): cards.validate_yaml,
 }
 
 
@@ -38,12 +44,23 @@ class Hub:
         self.log = RequestLog()
         self.url = ""
         self.cdn_url = ""
+        self.xet_url = ""
+        self.xet = xet.Store()
         self.page_size = 1000
         self.lifetime = 3600.0
         """How long signed addresses are good, s."""
         self.clock: Callable[[], float] = time.time
         self.latency = 0.0
         """How long each request waits before it is answered, s."""
+        self.part_size: int | None = None
+        """Large objects of more bytes are uploaded in parts of so many; None for all in one."""
+        self.most_files_in_folder = 10_000
+        self.most_files_in_repo: int | None = None
+        """The real Hub only advises against more than 100,000."""
+        self.most_files_in_preupload = 256
+        self.most_large_files = 25_000
+        """In one commit."""
+        self.most_in_bucket_batch = 1000
         self.faults: list[Callable[[Asked], Answer | None]] = []
         """Each is asked first; the first answer that is not None is sent."""
 
@@ -70,9 +87,11 @@ class Hub:
         *,
         type: str = "dataset",
         private: bool = False,
+        gated: bool = False,
     ) -> Repo:
         """Make a repo of files, or of everything in a folder."""
-        repo = self.state.repos[f"{type}s", name] = Repo(f"{type}s", name, private=private)
+        repo = Repo(f"{type}s", name, private=private, gated=gated)
+        self.state.repos[f"{type}s", name] = repo
         if files is not None:
             self.add_commit(repo, files)
         return repo
@@ -85,10 +104,12 @@ class Hub:
             found = {p.relative_to(files).as_posix(): p for p in files.rglob("*") if p.is_file()}
             files = {path: file.read_bytes() for path, file in sorted(found.items())}
         made = {}
+        head = repo.head()
+        there = {} if head is None else head.files
         for path, data in files.items():
             data = data.encode() if isinstance(data, str) else data
-            large = bool(data) and writing._is_large(path, len(data), data[:512])
-            made[path] = File(data, lfs=large)
+            large = attributes.is_large(there, path, len(data), data[:512])
+            made[path] = File(data, lfs=large and bool(data))
         return repo.commit(made, title=title)
 
     def repo(self, name: str, type: str = "dataset") -> Repo:
@@ -113,9 +134,14 @@ class Hub:
 
     # What requests ask for.
 
+    @property
+    def until(self) -> float:
+        """When an address that is signed now expires (epoch, s)."""
+        return self.clock() + self.lifetime
+
     def signed(self, method: str, path: str) -> str:
         """A signed address at the CDN."""
-        return self.cdn_url + cdn.sign(method, path, self.clock() + self.lifetime)
+        return self.cdn_url + cdn.sign(method, path, self.until)
 
     def answer(self, asked: Asked) -> Answer:
         if self.latency:
@@ -128,6 +154,10 @@ class Hub:
 
     def truth(self, asked: Asked) -> Answer:
         """The answer at once, and without a fault."""
+        if asked.origin == "xet":
+            return xet.answer(self, asked)
+        if asked.origin == "cdn" and asked.parts[0] == "xorbs":
+            return xet.cdn_answer(self, asked)
         if asked.origin == "cdn":
             return cdn.answer(self, asked)
         return self._api(asked) if asked.parts[0] == "api" else self._site(asked)
@@ -137,8 +167,12 @@ class Hub:
         alone = _ALONE.get((asked.method, "/".join(parts)))
         if alone is not None:
             return alone(self, asked)
+        if parts[0] == "complete-multipart":
+            return lfs.complete(self, asked)
         if parts[0] == "resolve-cache" and len(parts) > 4:
             return reading.resolve_cache(self, asked, parts[1], "/".join(parts[2:4]), parts[4:])
+        if parts[0] == "buckets" and len(parts) == 2:
+            return buckets.list_all(self, asked, parts[1])
         if parts[0] == "buckets" and len(parts) >= 3:
             return buckets.call(self, asked, "/".join(parts[1:3]), parts[3:])
         if parts[0] in TYPES and len(parts) >= 3:
@@ -150,12 +184,17 @@ class Hub:
 
     def _of_repo(self, asked: Asked, kind: str, name: str, rest: list[str]) -> Answer:
         verb = rest[0] if rest else "revision"
+        if verb in ("xet-read-token", "xet-write-token"):
+            return xet.token(self, asked, kind, name, verb)
         if verb in _READ:
             repo = find_repo(self.state, asked, kind, name)
             return _READ[verb](self, asked, repo, rest[1:])
         if verb in _WRITE and asked.method == "POST":
             repo = find_writable(self.state, asked, kind, name)
             return _WRITE[verb](self, asked, repo, rest[1:])
+        if verb == "settings" and asked.method == "PUT":
+            repo = find_writable(self.state, asked, kind, name)
+            return writing.change_settings(self, asked, repo, rest[1:])
         if verb in ("branch", "tag"):
             repo = find_writable(self.state, asked, kind, name)
             return writing.change_ref(self, asked, repo, verb, rest[1:])
@@ -171,19 +210,21 @@ class Hub:
             return reading.resolve(self, asked, kind, "/".join(parts[:2]), parts[3:])
         name, call = "/".join(parts[:2]).removesuffix(".git"), "/".join(parts[2:])
         if call == "info/lfs/objects/batch":
-            return writing.lfs_batch(self, asked, kind, name)
+            return lfs.batch(self, asked, kind, name)
         if call == "info/lfs/objects/verify":
-            return writing.lfs_verify(self, asked, kind, name)
+            return lfs.verify(self, asked, kind, name)
         raise Refusal(404, f"No such page: {asked.method} {asked.target}")
 
 
 @contextlib.contextmanager
 def running_hub() -> Iterator[Hub]:
-    """Start a Hub and its CDN; stop them at the end."""
+    """Start a Hub, its CDN and its Xet; stop them at the end."""
     hub = Hub()
     with contextlib.ExitStack() as stack:
         hub.url, stop = web.start("hub", hub)
         stack.callback(stop)
         hub.cdn_url, stop = web.start("cdn", hub)
+        stack.callback(stop)
+        hub.xet_url, stop = web.start("xet", hub)
         stack.callback(stop)
         yield hub

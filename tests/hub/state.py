@@ -74,11 +74,20 @@ class Repo:
     type: str
     id: str
     private: bool = False
+    gated: bool = False
+    """Whether its files are for those alone whom the owner let in (``granted``)."""
+    granted: set[str] = field(default_factory=set)
     commits: dict[str, Commit] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
     """Full ref (``refs/heads/main``, ``refs/tags/v1``, ``refs/pr/1``) to the oid of a commit."""
     objects: dict[str, bytes] = field(default_factory=dict)
     """Large objects that this repo holds, by SHA-256."""
+    xet: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of an object that came by Xet, to its hash there."""
+    mtimes: dict[str, str] = field(default_factory=dict)
+    """Of a bucket: path to the time that its uploader gave it."""
+    parts: dict[str, dict[int, bytes]] = field(default_factory=dict)
+    """Parts of objects that are uploaded in several, by SHA-256 and number."""
 
     def __post_init__(self) -> None:
         if not self.commits:

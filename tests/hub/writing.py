@@ -1,31 +1,19 @@
-"""Calls that write: repos, refs, large objects, commits."""
+"""Calls that write: repos, refs, commits."""
 
 from __future__ import annotations
 
 import base64
 import json
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from hub.access import find_repo, find_writable, place, somebody
+from hub import cards
+from hub.access import find_writable, place, somebody
+from hub.attributes import GITATTRIBUTES, is_large
 from hub.state import Commit, File, Repo
 from hub.web import Answer, Asked, Refusal
 
 if TYPE_CHECKING:
     from hub.server import Hub
-
-# A part of what the default .gitattributes of a repo names.
-LARGE_SUFFIXES = frozenset(
-    f".{suffix}"
-    for suffix in (
-        *("7z", "arrow", "bin", "bz2", "gz", "h5", "npy", "npz", "parquet", "pt", "tar", "tgz"),
-        *("zip", "zst", "png", "jpg", "tif"),
-    )
-)
-LARGE_SIZE = 10 * 1024**2
-MOST_FILES_PREUPLOAD = 256
-MOST_LARGE_FILES = 25_000
-MOST_FILES_IN_FOLDER = 10_000
 
 
 def create_repo(hub: Hub, asked: Asked) -> Answer:
@@ -41,7 +29,8 @@ def create_repo(hub: Hub, asked: Asked) -> Answer:
             body = {"error": f"You already created this {kind[:-1]} repo: {name}", "url": url}
             return Answer.json(body, 409)
         private = said.get("visibility") == "private" or bool(said.get("private"))
-        hub.state.repos[kind, name] = Repo(kind, name, private=private)
+        hub.state.repos[kind, name] = made = Repo(kind, name, private=private)
+        made.commit({".gitattributes": GITATTRIBUTES}, title="initial commit")
     return Answer.json({"url": url, "name": name, "id": f"id-of-{name}"})
 
 
@@ -54,6 +43,15 @@ def delete_repo(hub: Hub, asked: Asked) -> Answer:
     with hub.state.lock:
         del hub.state.repos[kind, repo.id]
     return Answer.json({})
+
+
+def change_settings(hub: Hub, asked: Asked, repo: Repo, rest: list[str]) -> Answer:
+    said = asked.json()
+    with hub.state.lock:
+        if "private" in said or "visibility" in said:
+            repo.private = said.get("visibility") == "private" or bool(said.get("private"))
+        repo.gated = bool(said.get("gated", repo.gated))
+    return Answer.json({"private": repo.private, "gated": repo.gated})
 
 
 def change_ref(hub: Hub, asked: Asked, repo: Repo, kind: str, rest: list[str]) -> Answer:
@@ -73,60 +71,19 @@ def change_ref(hub: Hub, asked: Asked, repo: Repo, kind: str, rest: list[str]) -
     return Answer.json({})
 
 
-def validate_yaml(hub: Hub, asked: Asked) -> Answer:
-    import yaml
-
-    content = asked.json()["content"]
-    if not content.startswith("---\n"):
-        return Answer.json({"errors": [], "warnings": []})
-    try:
-        yaml.safe_load(content.split("---\n", 2)[1])
-    except yaml.YAMLError as error:
-        return Answer.json({"errors": [{"message": str(error)}], "warnings": []}, 400)
-    return Answer.json({"errors": [], "warnings": []})
-
-
-def _is_large(path: str, size: int, sample: bytes) -> bool:
-    """Whether the Hub would keep a file outside of git: by suffix, by size, or for being binary."""
-    return PurePosixPath(path).suffix in LARGE_SUFFIXES or size > LARGE_SIZE or b"\0" in sample
-
-
 def preupload(hub: Hub, asked: Asked, repo: Repo, rest: list[str]) -> Answer:
     there, said = place(repo, rest).commit.files, asked.json()["files"]
-    if len(said) > MOST_FILES_PREUPLOAD:
-        raise Refusal(413, f"At most {MOST_FILES_PREUPLOAD} files, not {len(said)}")
+    if len(said) > hub.most_files_in_preupload:
+        raise Refusal(413, f"At most {hub.most_files_in_preupload} files, not {len(said)}")
     found = []
     for file in said:
         path = file["path"]
-        large = _is_large(path, file["size"], base64.b64decode(file["sample"]))
+        large = is_large(there, path, file["size"], base64.b64decode(file["sample"]))
         old = there.get(path)
         oid = None if old is None else old.sha256 if old.lfs else old.oid
         mode = "lfs" if large else "regular"
         found.append({"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": oid})
     return Answer.json({"files": found})
-
-
-def lfs_batch(hub: Hub, asked: Asked, kind: str, name: str) -> Answer:
-    """Say for each large object where it is to be put; nothing for one that is there."""
-    repo = find_writable(hub.state, asked, kind, name)
-    found: list[dict[str, Any]] = []
-    for wanted in asked.json()["objects"]:
-        entry: dict[str, Any] = {"oid": wanted["oid"], "size": wanted["size"]}
-        if wanted["oid"] not in repo.objects:
-            there = hub.signed("PUT", f"/{kind}/{name}/{wanted['oid']}")
-            verify = f"{hub.url}/{repo.prefix}{name}.git/info/lfs/objects/verify"
-            entry["authenticated"] = True
-            entry["actions"] = {"upload": {"href": there}, "verify": {"href": verify}}
-        found.append(entry)
-    return Answer.json({"transfer": "basic", "objects": found})
-
-
-def lfs_verify(hub: Hub, asked: Asked, kind: str, name: str) -> Answer:
-    repo, said = find_repo(hub.state, asked, kind, name), asked.json()
-    held = repo.objects.get(said["oid"])
-    if held is None or len(held) != said["size"]:
-        raise Refusal(404, f"Object {said['oid']} was not uploaded")
-    return Answer.json({"message": "ok"})
 
 
 class _Changes:
@@ -162,17 +119,35 @@ class _Changes:
         else:
             raise Refusal(400, f"Unknown operation: {said['key']}")
 
-    def check(self) -> None:
+    def check(self, hub: Hub) -> None:
         large = sum(file.lfs for file in self.add.values())
-        if large > MOST_LARGE_FILES:
-            raise Refusal(400, f"At most {MOST_LARGE_FILES} LFS files a commit, not {large}")
-        full: dict[PurePosixPath, int] = {}
-        for path in {*self.before.files, *self.add} - (self.delete - set(self.add)):
-            folder = PurePosixPath(path).parent
+        if large > hub.most_large_files:
+            raise Refusal(400, f"At most {hub.most_large_files} LFS files a commit, not {large}")
+        paths = {*self.before.files, *self.add} - (self.delete - set(self.add))
+        if hub.most_files_in_repo is not None and len(paths) > hub.most_files_in_repo:
+            raise Refusal(400, f"At most {hub.most_files_in_repo} files a repo, not {len(paths)}")
+        self._check_folders(hub, paths)
+        found = cards.errors(self.add["README.md"].data.decode()) if "README.md" in self.add else []
+        if found:
+            raise Refusal(400, f"Invalid metadata in README.md: {'; '.join(found)}")
+
+    def _check_folders(self, hub: Hub, paths: set[str]) -> None:
+        full: dict[str, int] = {}
+        for path in paths:
+            folder = path.rpartition("/")[0]
             full[folder] = full.get(folder, 0) + 1
-        crowded = [f"{f} ({n})" for f, n in full.items() if n > MOST_FILES_IN_FOLDER]
+        most = hub.most_files_in_folder
+        crowded = [f"{folder or '/'} ({count})" for folder, count in full.items() if count > most]
         if crowded:
-            raise Refusal(400, f"Over {MOST_FILES_IN_FOLDER} files per directory: {crowded}")
+            raise Refusal(
+                400,
+                "Your push was rejected because it contains too many files per directory. "
+                f"Each directory may hold up to {most} files: {', '.join(sorted(crowded))}",
+            )
+        parents = {path[:i] for path in paths for i, mark in enumerate(path) if mark == "/"}
+        both = sorted(paths & parents)
+        if both:
+            raise Refusal(400, f"A file and a folder of the same name: {', '.join(both)}")
 
 
 def commit(hub: Hub, asked: Asked, repo: Repo, rest: list[str]) -> Answer:
@@ -185,7 +160,7 @@ def commit(hub: Hub, asked: Asked, repo: Repo, rest: list[str]) -> Answer:
         changes = _Changes(repo, before)
         for line in asked.body.splitlines():
             changes.take(line)
-        changes.check()
+        changes.check(hub)
         parent = changes.header.get("parentCommit")
         if parent and not before.oid.startswith(parent) and not asked.flag("create_pr"):
             raise Refusal(412, "A commit has happened since. Please refresh and try again.")

@@ -322,7 +322,7 @@ def _texts_of_structs(storage: pa.StructArray) -> pa.StringArray:
     """Return structs of handles or selections as text."""
     import pyarrow as pa
 
-    from hfzarr.rows.cells import cell_text, parse_cell
+    from hfzarr.rows.cells import cell_text
 
     whole = {field.name for field in storage.type} <= {"path", "bytes"}
     texts: list[str | None] = []
@@ -330,7 +330,7 @@ def _texts_of_structs(storage: pa.StructArray) -> pa.StringArray:
         if cell is None or cell["path"] is None:
             texts.append(None)
         else:
-            texts.append(cell["path"] if whole else cell_text(parse_cell(cell)))
+            texts.append(cell["path"] if whole else cell_text(cell))
     return pa.array(texts, pa.string())
 
 

@@ -165,8 +165,11 @@ def _restored(feature: Any, options: StorageOptions, trusted: bool = False) -> A
         )
     if _is_marked(feature):
         return Zarr(storage_options=options)
-    if isinstance(feature, dict) and set(feature) >= _SELECTION and _is_marked(feature["path"]):
-        return Zarr(storage_options=options)
+    if isinstance(feature, dict) and set(feature) >= _SELECTION:
+        # `datasets` may have read the mark of the path already.
+        path = _restored(feature["path"], options, trusted)
+        if isinstance(path, Zarr):
+            return path
     return _rebuilt(feature, lambda each: _restored(each, options, trusted))
 
 

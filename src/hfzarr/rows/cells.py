@@ -75,7 +75,7 @@ def cell_text(value: Any) -> str:
             return text
     elif isinstance(value, Mapping) and "path" in value:
         if value.get("start") is not None:
-            return str(_selection(value, "", StorageOptions(), ""))
+            return str(_selection(value, None, StorageOptions(), ""))
         return cell_text(value["path"])
     elif (text := _address(value)) is not None:
         return text
@@ -182,12 +182,14 @@ def _spans(value: Mapping[str, Any]) -> tuple[Span, ...]:
 
 def _selection(
     value: Mapping[str, Any],
-    base: str,
+    base: str | None,
     options: StorageOptions,
     row: str,
     metadata: str | None = None,
 ) -> ZarrSelection:
     node, level = str(value.get("node") or ""), str(value.get("level") or "")
     spans = _spans(value)
-    handle = ZarrHandle(join(base, cell_text(value.get("path"))), node, options, row, metadata)
+    path = cell_text(value.get("path"))
+    # As text, a relative path stays one: it is the table's folder that it counts from.
+    handle = ZarrHandle(path if base is None else join(base, path), node, options, row, metadata)
     return ZarrSelection(handle, spans, level)
