@@ -36,13 +36,17 @@ if TYPE_CHECKING:
     from hfzarr.faces.batches import Batches
     from hfzarr.faces.collate import ZarrCollator
     from hfzarr.faces.feature import Zarr
+    from hfzarr.faces.gallery import gallery
     from hfzarr.faces.loading import load_dataset, load_from_disk, load_zarr_dataset, restore
     from hfzarr.faces.progress import Progress
+    from hfzarr.faces.push import push_to_hub
     from hfzarr.faces.reshard import plan_reshard, reshard
     from hfzarr.faces.selections import selections
     from hfzarr.faces.stitch import stitch
     from hfzarr.faces.table import load_table
+    from hfzarr.faces.validate import validate
     from hfzarr.plan.cost import Cost
+    from hfzarr.plan.push import Pushed, PushPlan
     from hfzarr.plan.reshard import Resharded, ReshardPlan
     from hfzarr.rows.handle import ZarrHandle
     from hfzarr.rows.info import StoreInfo
@@ -68,6 +72,8 @@ __all__ = [
     "NodeNotFoundError",
     "OmeZarr",
     "Progress",
+    "PushPlan",
+    "Pushed",
     "ReadError",
     "RepairWarning",
     "ReshardPlan",
@@ -88,17 +94,20 @@ __all__ = [
     "ZarrHandle",
     "ZarrSelection",
     "__version__",
+    "gallery",
     "load_dataset",
     "load_from_disk",
     "load_table",
     "load_zarr_dataset",
     "open_manifest",
     "plan_reshard",
+    "push_to_hub",
     "reshard",
     "restore",
     "scan",
     "selections",
     "stitch",
+    "validate",
 ]
 
 __version__ = "0.1.0.dev0"
@@ -110,6 +119,8 @@ _HOMES = {
     "Manifest": "hfzarr.rows.manifest",
     "OmeZarr": "hfzarr.rows.kinds",
     "Progress": "hfzarr.faces.progress",
+    "PushPlan": "hfzarr.plan.push",
+    "Pushed": "hfzarr.plan.push",
     "ReshardPlan": "hfzarr.plan.reshard",
     "Resharded": "hfzarr.plan.reshard",
     "ScanProgress": "hfzarr.rows.scan",
@@ -120,17 +131,20 @@ _HOMES = {
     "ZarrGroup": "hfzarr.rows.kinds",
     "ZarrHandle": "hfzarr.rows.handle",
     "ZarrSelection": "hfzarr.rows.selection",
+    "gallery": "hfzarr.faces.gallery",
     "load_dataset": "hfzarr.faces.loading",
     "load_from_disk": "hfzarr.faces.loading",
     "load_table": "hfzarr.faces.table",
     "load_zarr_dataset": "hfzarr.faces.loading",
     "open_manifest": "hfzarr.rows.opening",
     "plan_reshard": "hfzarr.faces.reshard",
+    "push_to_hub": "hfzarr.faces.push",
     "reshard": "hfzarr.faces.reshard",
     "restore": "hfzarr.faces.loading",
     "scan": "hfzarr.rows.scan",
     "selections": "hfzarr.faces.selections",
     "stitch": "hfzarr.faces.stitch",
+    "validate": "hfzarr.faces.validate",
 }
 
 registration.announce()

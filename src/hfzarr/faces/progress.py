@@ -18,6 +18,7 @@ from hfzarr.plan.reshard import in_units
 
 __all__ = ["Progress", "Tracker", "tracking"]
 
+_COUNTED = {"verify": "parts", "look": "stores", "push": "stores", "index": "rows"}
 # A log is not a terminal: a line now and then is enough there.
 _SECONDS_BETWEEN_LINES = 30.0
 _LAYOUT = (
@@ -32,10 +33,10 @@ class Progress:
     Attributes
     ----------
     stage
-        ``"reshard"`` or ``"verify"``.
+        ``"reshard"`` or ``"verify"``; of a push ``"look"``, ``"push"`` or ``"index"``.
     done, total
-        Shards (and parts of an intermediate) that are written, or parts that are compared, and all
-        there are.
+        Shards (and parts of an intermediate) that are written, or parts that are compared, or
+        stores, or rows; and all there are.
     before
         Those of ``done`` that an earlier run did.
     bytes_written
@@ -70,7 +71,7 @@ class Progress:
     @property
     def counted(self) -> str:
         """What ``done`` and ``total`` count, in a word."""
-        return "parts" if self.stage == "verify" else "shards"
+        return _COUNTED.get(self.stage, "shards")
 
     def __str__(self) -> str:
         parts = [f"{self.stage}: {self.done:,} of {self.total:,} {self.counted}"]
