@@ -5,6 +5,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 LOWEST_VENV ?= .venv-lowest
+DOCS_VENV ?= .venv-docs
 PYTEST_ARGS ?=
 # How many processes share the tests; each takes up to 2 GB. 0: the tests run in pytest itself.
 WORKERS ?= 2
@@ -26,7 +27,7 @@ define make_venv
 	@touch $@
 endef
 
-.PHONY: help demo test lint format types docs-check lowest bench clean
+.PHONY: help demo test lint format types docs docs-check lowest bench clean
 
 help:
 	@echo "make demo        install hfzarr with the demo's libraries and run 'hfzarr demo'"
@@ -34,6 +35,7 @@ help:
 	@echo "make lint        ruff: rules and formatting"
 	@echo "make format      ruff: repair what it can"
 	@echo "make types       mypy --strict"
+	@echo "make docs        build the documentation as a site in build/docs; a warning is an error"
 	@echo "make docs-check  run the examples and follow the links of README and docs"
 	@echo "make lowest      the tests, with the lowest versions that are supported"
 	@echo "make bench       benchmarks, as ratios side by side"
@@ -56,6 +58,11 @@ format: $(VENV)/.lint
 types: $(VENV)/.lint
 	$(BIN)/mypy
 
+docs: $(DOCS_VENV)/.docs
+	@$(DOCS_VENV)/bin/python -m sphinx -W --keep-going -q -j auto -d build/doctrees docs build/docs
+	@$(DOCS_VENV)/bin/python ci/docs/check_site.py build/docs
+	@echo "The site begins at build/docs/index.html"
+
 docs-check: $(VENV)/.test
 	@$(BIN)/python -m pytest tests/test_docs.py
 
@@ -68,7 +75,7 @@ bench: $(VENV)/.test
 	$(BIN)/python ci/bench/reshard.py --small --repeats 1
 
 clean:
-	rm -rf $(VENV) $(LOWEST_VENV) build dist hfzarr-demo .mypy_cache .ruff_cache .pytest_cache \
+	rm -rf $(VENV) $(LOWEST_VENV) $(DOCS_VENV) build dist hfzarr-demo .mypy_cache .ruff_cache .pytest_cache \
 		.hypothesis
 	find src tests ci -name __pycache__ -prune -exec rm -rf {} +
 
@@ -76,6 +83,9 @@ $(VENV)/$(STAMP):
 	$(make_venv)
 
 $(LOWEST_VENV)/$(STAMP):
+	$(make_venv)
+
+$(DOCS_VENV)/$(STAMP):
 	$(make_venv)
 
 $(VENV)/.demo: $(VENV)/$(STAMP) pyproject.toml
@@ -101,4 +111,9 @@ $(VENV)/.lint: $(VENV)/.test ci/constraints/lint.txt
 $(LOWEST_VENV)/.test: $(LOWEST_VENV)/$(STAMP) pyproject.toml ci/constraints/lowest.txt
 	@echo "Installing hfzarr[test] with its lowest versions into $(LOWEST_VENV)"
 	@$(LOWEST_VENV)/bin/python $(INSTALL) -c ci/constraints/lowest.txt -e ".[test]"
+	@touch $@
+
+$(DOCS_VENV)/.docs: $(DOCS_VENV)/$(STAMP) pyproject.toml ci/constraints/docs.txt
+	@echo "Installing hfzarr[docs] into $(DOCS_VENV)"
+	@$(DOCS_VENV)/bin/python $(INSTALL) -c ci/constraints/docs.txt -e ".[docs]"
 	@touch $@

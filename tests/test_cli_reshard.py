@@ -184,7 +184,7 @@ def test_options_are_passed_on(arguments, name, wanted, monkeypatch):
         (["a", "b", "--codecs", "[zstd"], "is no JSON"),
         (["a", "b", "--source-options", "anon"], "is no JSON"),
         (["a", "b", "--target-options", "[1]"], "wanted a JSON object"),
-        (["a", "b", "--verify", "all"], "invalid choice"),
+        (["a", "b", "--verify", "all"], "'all' is not one of"),
         (["a", "b", "--client", "cluster"], "got 'cluster'"),
         (["a", "b", "--client", "local:0"], "got 'local:0'"),
         (["a", "b", "--client", "local:"], "got 'local:'"),

@@ -150,7 +150,7 @@ def test_a_users_column_that_is_called_like_a_fact() -> None:
     assert "| `zarr_shape` | list of int64 | pixels along each axis" in text
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20))
 @example("a|b")
 @example("\x85")
@@ -349,7 +349,7 @@ styles = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.dictionaries(names, values, max_size=4), styles, st.booleans())
 def test_any_fields_of_the_user_are_kept(
     users: dict[str, Any], style: dict[str, Any], windows: bool
@@ -406,6 +406,7 @@ def test_a_broken_card_is_refused(previous: str, said: str) -> None:
         assert "README.md" in str(caught.value)
 
 
+@settings(max_examples=50)
 @given(st.text(st.sampled_from("-\n\r ab:[]{}#&*!'\"|\t\ufeff"), max_size=30))
 def test_any_text_is_kept_or_refused(previous: str) -> None:
     try:

@@ -3,12 +3,14 @@ a token where it belongs."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import pickle
 import random
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -247,6 +249,22 @@ def test_a_gated_repo_is_told(hub: Hub, found: HubSource) -> None:
         source().get("zarr.json")
 
 
+@pytest.mark.parametrize("token", [None, SECRET])
+def test_a_gated_repo_says_how_to_get_in(hub: Hub, cells: np.ndarray, token: str | None) -> None:
+    repo = hub.repo("ada/cells")
+    repo.gated = True
+    hub.add_token(SECRET, "eve", repos=("eve/other",), write=False)
+    with pytest.raises(
+        ReadError, match=r"is gated.*Ask for access at .*/datasets/ada/cells"
+    ) as told:
+        image(token=token or False)
+    assert ("anonymous" if token is None else "given token") in str(told.value)
+    assert "hf auth login" in str(told.value)
+    repo.granted.add("eve")
+    if token:
+        np.testing.assert_array_equal(image(token=token)[:9].values, cells[:9])
+
+
 def test_nobody_may_be_asked_for(
     hub: Hub, private: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,17 +321,51 @@ def told_by(error: BaseException | None) -> list[str]:
     """What a traceback with the values of variables shows, this file's own left out."""
     found: list[str] = []
     while error is not None:
-        told = traceback.TracebackException.from_exception(error, capture_locals=True)
         found += [str(error), repr(error), str(error.__dict__)]
-        found += [str(frame.locals) for frame in told.stack if frame.filename != __file__]
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if frame.f_code.co_filename == __file__:
+                continue
+            for value in frame.f_locals.values():
+                with contextlib.suppress(Exception):  # dask has some that cannot be shown
+                    found.append(repr(value))
         error = error.__cause__ or error.__context__
     return found
+
+
+def listen(caplog: pytest.LogCaptureFixture) -> None:
+    """Hear all that is logged, also by those that are quiet by default."""
+    for name in ("", "aiohttp", "asyncio", "datasets", "fsspec", "huggingface_hub", "zarr"):
+        caplog.set_level(logging.DEBUG, logger=name)
+
+
+@pytest.mark.filterwarnings("ignore:.*took:RuntimeWarning")
+def test_no_error_of_a_lazy_read_tells_a_token(
+    hub: Hub, cells: np.ndarray, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    listen(caplog)
+    hub.add_token(SECRET, "ada", write=False)
+    hub.repo("ada/cells").private = True
+    shown = []
+    for broken in (status(500, X_Error_Message=f"what is {SECRET}?"), dropped, status(403)):
+        hub.faults.clear()
+        opened = image(token=SECRET)
+        patches = opened.to_dataset().hfzarr.patches({"y": 64, "x": 64})["image"]
+        shown += [repr(opened), repr(patches), repr(patches.data.dask), str(opened.encoding)]
+        assert SECRET.encode() not in pickle.dumps([opened, patches])
+        hub.faults.append(Fault(hub, broken, path="/resolve/", times=10**6))
+        for read in (lambda: opened.values, lambda: patches.values, opened.load):  # noqa: B023
+            with pytest.raises(HfzarrError) as caught:
+                read()
+            shown += told_by(caught.value)
+    assert not [text for text in [*shown, caplog.text] if SECRET in text]
+    assert "Signature=" not in caplog.text
+    assert {request.origin for request in hub.log.holding(SECRET)} == {"hub"}
 
 
 def test_nothing_that_is_kept_or_shown_holds_a_token(
     hub: Hub, private: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG)
+    listen(caplog)
     url = "hf://datasets/lab/one/a.zarr"
     opened = source(url, token=SECRET)
     assert opened.get("c/0", RANGE) == DATA[slice(*RANGE)]

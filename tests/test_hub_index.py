@@ -498,9 +498,10 @@ def test_an_index_is_a_manifest(hub: Hub, index: pa.Table) -> None:
     assert hub.log.find("ada/cells") == []
     opened = xr.open_dataset(manifest, engine="hfzarr")
     assert opened["image"].dims == ("row", "y", "x")
-    files = xr.open_dataset("hf://datasets/ada/index/data/*.parquet", engine="hfzarr")
-    np.testing.assert_array_equal(files["image"].values, opened["image"].values)
-    assert files["split"].values.tolist() == manifest["split"]
+    for place in ("hf://datasets/ada/index", "hf://datasets/ada/index/data/*.parquet"):
+        again = xr.open_dataset(place, engine="hfzarr")
+        np.testing.assert_array_equal(again["image"].values, opened["image"].values)
+        assert again["split"].values.tolist() == manifest["split"]
 
 
 def test_an_index_of_selections(hub: Hub, index: pa.Table) -> None:

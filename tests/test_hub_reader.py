@@ -27,9 +27,10 @@ pytest.importorskip("aiohttp")
 
 import hfzarr
 from hfzarr.errors import MissingDependencyError, ReadError, StoreNotFoundError, TargetError
-from hfzarr.store.hub_source import HubSource, merge_near
+from hfzarr.store.hub_source import HubSource
 from hfzarr.store.hub_store import HubStore
 from hfzarr.store.location import locate
+from hfzarr.store.ranges import merge_near
 from hub import Answer, Asked, File, Hub, run_python
 from hubstores import DATA, RANGE, SIDE, URL, image, source
 from hubstores import cells as cells

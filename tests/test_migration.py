@@ -18,6 +18,7 @@ import pytest
 import zarr
 
 import hfzarr
+from hubstores import hub, log_in, servers  # noqa: F401 (fixtures)
 from stores import DIMS, STEP, pixels
 
 pytest.importorskip("pyarrow")
@@ -45,8 +46,12 @@ def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row[1].replace("…", "..."))
-def test_a_row_does_what_it_says(row: Row, at: SimpleNamespace) -> None:
+def test_a_row_does_what_it_says(
+    row: Row, at: SimpleNamespace, request: pytest.FixtureRequest
+) -> None:
     section, before, now = row
+    if "push_to_hub" in now:
+        request.getfixturevalue("log_in")("user")
     assert (section, before) in CHECKS, "this row has no check"
     names = at.theirs.get(section)
     theirs = None
@@ -125,8 +130,10 @@ def _is_a_table(now, theirs, at):
 
 
 @feature("push_to_hub_zarr(…)")
-def _is_a_folder_to_upload(now, theirs, at):
-    np.testing.assert_array_equal(zarr.open_group("upload/table.zarr")["y"][:], np.arange(10))
+def _is_on_the_hub(now, theirs, at):
+    pushed = hfzarr.open_manifest(now.url)
+    assert sorted(handle[0, 0] for handle in pushed.handles()) == [1, 2, 3]
+    assert set(pushed["label"]) == {"sick", "well"}
 
 
 @feature(

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 REPO = "ada/volumes"
 COUNT = "/bench/count"
+# Files without redirects, for a reader that follows none.
+DIRECT = "/bench/files/"
 SIDE = 2048
 JOBS = ("open + 1 inner chunk", "+ 4 inner chunks", "64 chunks", "absent chunks")
 
@@ -39,7 +41,8 @@ def write(folder: Path) -> None:
 
     warnings.simplefilter("ignore")
     rng = np.random.default_rng(0)
-    noise = rng.integers(1, 2**16, (SIDE, SIDE), dtype="uint16")
+    # Small numbers, so that each chunk has zero bytes: the Hub takes what has none for text.
+    noise = rng.integers(1, 2**12, (SIDE, SIDE), dtype="uint16")
     for name, layout in [
         ("sharded", {"chunks": (128, 256), "shards": (1024, 2048)}),
         ("plain", {"chunks": (128, 256)}),
@@ -69,6 +72,8 @@ def serve(folder: Path, latency: float) -> None:
     """Run the Hub until standard input ends."""
     sys.path.insert(0, str(ROOT / "tests"))
     from hub import Answer, Asked, running_hub
+    from hub.web import serve_bytes
+    from hubdownloads import downloads
 
     with running_hub() as hub:
         hub.add_repo(REPO, folder)
@@ -81,16 +86,24 @@ def serve(folder: Path, latency: float) -> None:
             api = sum(r.path.startswith("/api/") and "resolve-cache" not in r.path for r in seen)
             return Answer.json([len(seen), api, sum(request.sent for request in seen)])
 
-        hub.faults.append(count)
+        def direct(asked: Asked) -> Answer | None:
+            if not asked.target.startswith(DIRECT):
+                return None
+            file = folder / asked.target.removeprefix(DIRECT)
+            return serve_bytes(asked, file.read_bytes(), {}) if file.is_file() else Answer(404)
+
+        hub.faults += [count, direct, downloads(hub)]
         hub.latency = latency
         print(hub.url, flush=True)
         sys.stdin.read()
 
 
 @contextlib.contextmanager
-def server(folder: Path, latency: float) -> Iterator[str]:
+def server(
+    folder: Path, latency: float, *, script: str = __file__, more: Sequence[str] = ()
+) -> Iterator[str]:
     """Start the Hub in another process, so that it has a lock of its own."""
-    command = [sys.executable, __file__, "--serve", str(folder), "--latency", str(latency)]
+    command = [sys.executable, script, "--serve", str(folder), "--latency", str(latency), *more]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
     assert process.stdout is not None
@@ -156,11 +169,11 @@ def obstore() -> Callable[[str], Any]:
 
 
 def tensorstore() -> Callable[[str], Any]:
-    """tensorstore, at the address of the repo."""
+    """tensorstore, from a server that has the files itself: it follows no redirect of the Hub."""
     import tensorstore as ts
 
     def opened(name: str) -> Any:
-        url = f"{os.environ['HF_ENDPOINT']}/datasets/{REPO}/resolve/main/{name}/0/"
+        url = f"{os.environ['HF_ENDPOINT']}{DIRECT}{name}/0/"
         kvstore = {"driver": "http", "base_url": url}
         array = ts.open({"driver": "zarr3", "kvstore": kvstore}, read=True).result()
         return lambda *place: array[place].read().result()
@@ -168,7 +181,10 @@ def tensorstore() -> Callable[[str], Any]:
     return opened
 
 
-READERS = {"hfzarr": hfzarr, "fsspec hf://": fsspec, "obstore": obstore, "tensorstore": tensorstore}
+READERS = {
+    "hfzarr": hfzarr, "fsspec hf://": fsspec, "obstore": obstore,
+    "tensorstore, no redirects": tensorstore,
+}  # fmt: skip
 
 
 def one(name: str) -> dict[str, list[float]]:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from hfzarr.errors import (
     AmbiguousTargetError,
+    CacheWarning,
     ChangedSourceError,
     HfzarrError,
     InvalidMetadataError,
+    LimitError,
     MissingDependencyError,
     NodeNotFoundError,
     NoPixelsError,
@@ -30,13 +32,14 @@ from hfzarr.errors import (
 from hfzarr.faces import registration
 from hfzarr.faces.accessor import DatasetAccessor
 from hfzarr.faces.tree_accessor import TreeAccessor
+from hfzarr.model.limits import Limits, get_limits, set_limits
 from hfzarr.model.report import Diagnosis, Finding
 
 if TYPE_CHECKING:
     from hfzarr.faces.batches import Batches
     from hfzarr.faces.collate import ZarrCollator
     from hfzarr.faces.feature import Zarr
-    from hfzarr.faces.gallery import gallery
+    from hfzarr.faces.gallery import Gallery, gallery
     from hfzarr.faces.loading import load_dataset, load_from_disk, load_zarr_dataset, restore
     from hfzarr.faces.progress import Progress
     from hfzarr.faces.push import push_to_hub
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from hfzarr.faces.stitch import stitch
     from hfzarr.faces.table import load_table
     from hfzarr.faces.validate import validate
+    from hfzarr.model.verdict import Verdict
     from hfzarr.plan.cost import Cost
     from hfzarr.plan.push import Pushed, PushPlan
     from hfzarr.plan.reshard import Resharded, ReshardPlan
@@ -59,13 +63,17 @@ if TYPE_CHECKING:
 __all__ = [
     "AmbiguousTargetError",
     "Batches",
+    "CacheWarning",
     "ChangedSourceError",
     "Cost",
     "DatasetAccessor",
     "Diagnosis",
     "Finding",
+    "Gallery",
     "HfzarrError",
     "InvalidMetadataError",
+    "LimitError",
+    "Limits",
     "Manifest",
     "MissingDependencyError",
     "NoPixelsError",
@@ -85,6 +93,7 @@ __all__ = [
     "TreeAccessor",
     "UnnamedDimensionsError",
     "UnsupportedError",
+    "Verdict",
     "VerificationError",
     "WriteError",
     "Zarr",
@@ -95,6 +104,7 @@ __all__ = [
     "ZarrSelection",
     "__version__",
     "gallery",
+    "get_limits",
     "load_dataset",
     "load_from_disk",
     "load_table",
@@ -106,6 +116,7 @@ __all__ = [
     "restore",
     "scan",
     "selections",
+    "set_limits",
     "stitch",
     "validate",
 ]
@@ -116,6 +127,7 @@ __version__ = "0.1.0.dev0"
 _HOMES = {
     "Batches": "hfzarr.faces.batches",
     "Cost": "hfzarr.plan.cost",
+    "Gallery": "hfzarr.faces.gallery",
     "Manifest": "hfzarr.rows.manifest",
     "OmeZarr": "hfzarr.rows.kinds",
     "Progress": "hfzarr.faces.progress",
@@ -125,6 +137,7 @@ _HOMES = {
     "Resharded": "hfzarr.plan.reshard",
     "ScanProgress": "hfzarr.rows.scan",
     "StoreInfo": "hfzarr.rows.info",
+    "Verdict": "hfzarr.model.verdict",
     "Zarr": "hfzarr.faces.feature",
     "ZarrArray": "hfzarr.rows.kinds",
     "ZarrCollator": "hfzarr.faces.collate",

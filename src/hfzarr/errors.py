@@ -9,9 +9,11 @@ from __future__ import annotations
 
 __all__ = [
     "AmbiguousTargetError",
+    "CacheWarning",
     "ChangedSourceError",
     "HfzarrError",
     "InvalidMetadataError",
+    "LimitError",
     "MissingDependencyError",
     "NoPixelsError",
     "NodeNotFoundError",
@@ -56,9 +58,16 @@ class AmbiguousTargetError(HfzarrError, ValueError):
 class InvalidMetadataError(HfzarrError, ValueError):
     """Metadata breaks a rule of its specification and was not, or could not be, repaired."""
 
+    finding: object = None
+    """The `Finding` that says which rule, where it is a single one."""
+
 
 class UnsupportedError(HfzarrError, NotImplementedError, ValueError):
     """The store uses a feature that nobody here can read, such as an unknown codec."""
+
+
+class LimitError(HfzarrError, ValueError):
+    """The store asks for more than `hfzarr.set_limits` allows; the message says how to allow it."""
 
 
 class ReadError(HfzarrError, OSError):
@@ -89,3 +98,7 @@ class MissingDependencyError(HfzarrError, ImportError):
 
 class RepairWarning(UserWarning):
     """Metadata was malformed and was repaired; the message lists each repair."""
+
+
+class CacheWarning(UserWarning):
+    """Chunks are not kept, for a reason that the message tells; what is read is right."""

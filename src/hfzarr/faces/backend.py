@@ -121,7 +121,8 @@ class HfzarrBackend(BackendEntrypoint):
         image
             Which image of several: an index, a path or a name.
         storage_options
-            Passed to fsspec.
+            Passed to fsspec, but for ``cache`` and ``cache_size``: a folder that chunks of remote
+            stores are kept in between runs, and how much it may hold, such as ``"50 GiB"``.
         consolidated
             True to demand consolidated metadata, False to ignore it, None to use it if there.
         zarr_format
@@ -161,7 +162,7 @@ class HfzarrBackend(BackendEntrypoint):
             _options(locals()),
             _place(locals()),
         )
-        if manifests.names_a_table(target):
+        if manifests.names_a_table(target, storage_options):
             return manifests.dataset(target, options, place, **_table(locals()), pad=pad)
         manifests.refuse_options(locals())
         return read.dataset(target, options, **place)
@@ -257,7 +258,7 @@ def _groups(target: Any, given: Mapping[str, Any]) -> dict[str, Dataset]:
     from hfzarr.faces import manifests, read
 
     options, place = _options(given), _place(given)
-    if manifests.names_a_table(target):
+    if manifests.names_a_table(target, place["storage_options"]):
         return manifests.groups(target, options, place, **_table(given))
     manifests.refuse_options(given)
     return read.groups(target, options, **place)

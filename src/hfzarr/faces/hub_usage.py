@@ -91,11 +91,11 @@ def _ways(repo_id: str, column: str, split: str, store: str, *, selections: bool
     lazy = "selections" if selections else "handles of stores"
     text = "structs" if selections else "URLs, as text"
     restored = [f"rows = hfzarr.restore(rows, columns=[{cell}])"] if selections else []
-    table = f"hf://datasets/{repo_id}/data/*.parquet"
+    table = f"hf://datasets/{repo_id}"
     ways = [
         "## How to open it",
-        'With xarray, after `pip install "hfzarr[hub]"`: all rows as one '
-        "lazy Dataset, where they are alike, or one by one.",
+        'With xarray, after `pip install "hfzarr[hub,datasets]"`: all rows as one lazy Dataset, '
+        "where they are alike, or one by one.",
         _block(
             "import hfzarr",
             "import xarray as xr",

@@ -11,6 +11,7 @@ from hfzarr.faces.local_origin import file_folders
 from hfzarr.faces.registration import need_datasets
 from hfzarr.faces.restoring import has_relative_stores, restore
 from hfzarr.rows.places import is_remote
+from hfzarr.store.cache_place import split_cache
 from hfzarr.store.options import StorageOptions
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def load_dataset(
     """
     datasets = need_datasets("hfzarr.load_dataset()")
     options = StorageOptions.of(storage_options)
-    plain = options.resolve() or None
+    plain = split_cache(options.resolve())[0] or None
     loaded = datasets.load_dataset(*args, storage_options=plain, **kwargs)
     folders = file_folders(args, kwargs)
     if isinstance(loaded, Mapping):
@@ -128,7 +129,7 @@ def load_from_disk(
         raise TargetError(f"dataset_path is a folder or a URL, not {dataset_path!r}")
     datasets = need_datasets("hfzarr.load_from_disk()")
     options = StorageOptions.of(storage_options)
-    plain = options.resolve() or None
+    plain = split_cache(options.resolve())[0] or None
     loaded = datasets.load_from_disk(dataset_path, *args, storage_options=plain, **kwargs)
     place = os.fspath(dataset_path)
     return restore(loaded, options, trusted=trusted, origin=place if is_remote(place) else None)

@@ -20,6 +20,7 @@ from hfzarr.rows.files import file_format, file_name
 from hfzarr.rows.opened import naming_row
 from hfzarr.rows.selection import ZarrSelection
 from hfzarr.run.pool import for_each_waiting
+from hfzarr.store.location import locate
 
 if TYPE_CHECKING:
     from xarray import Dataset
@@ -41,10 +42,18 @@ _TABLES = (
 _TOLD = frozenset(["shape", "axes", "scale", "translation", "unit", "channels"])
 
 
-def names_a_table(target: Any) -> bool:
-    """Return whether a target is a table of stores, or names one."""
+def names_a_table(target: Any, storage_options: Mapping[str, Any] | None = None) -> bool:
+    """Return whether a target is a table of stores, or names one.
+
+    A repo of the Hub is looked at, as its name does not tell.
+    """
     if isinstance(target, (str, os.PathLike)):
         text = os.fspath(target)
+        if isinstance(text, str) and text.startswith("hf://"):
+            from hfzarr.store.hub_root import holds_a_table, names_a_repo
+
+            if names_a_repo(text):
+                return holds_a_table(locate(text, storage_options))
         named = isinstance(text, str) and file_format(text) and not _JSON.search(file_name(text))
         return bool(named) and not os.path.isdir(text)
     for module, names in _TABLES:

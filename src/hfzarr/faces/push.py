@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfzarr.errors import TargetError
 from hfzarr.faces.hub_card import check_card, dataset_card, facts_tags
-from hfzarr.faces.hub_index import IndexFile, index_files
+from hfzarr.faces.hub_index import IndexFile, check_index, index_files
 from hfzarr.faces.progress import Progress, tracking
 from hfzarr.faces.push_rows import Landed, pushed_rows
 from hfzarr.faces.push_source import as_manifest
@@ -22,6 +22,7 @@ from hfzarr.rows.manifest import Manifest
 from hfzarr.rows.pictures import check_pillow
 from hfzarr.run.push import Delivery
 from hfzarr.store.hub_repo import parse_repo
+from hfzarr.store.options import hidden
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -122,6 +123,8 @@ def push_to_hub(
     >>> xr.open_dataset(done.url, engine="hfzarr")  # doctest: +SKIP
     """
     began = time.monotonic()
+    # A traceback may show what names stand for.
+    right, token = hidden(token), None
     _check(
         private=private, thumbnails=thumbnails, resume=resume, dry_run=dry_run, metadata=metadata
     )
@@ -130,14 +133,14 @@ def push_to_hub(
     if thumbnails:
         check_pillow()
     disk = memory_bytes(max_disk)
-    wanted = Wanted(shard=shard, max_memory=max_memory)
+    wanted = Wanted(shard=shard, max_memory=memory_bytes(max_memory))
     manifest = as_manifest(source, storage_options)
     stores = places_of(manifest)
     with tracking(progress, "look", total=len(stores), nbytes=0) as looked:
-        jobs = look_at(stores, wanted, lambda: looked.add(1))
+        jobs = look_at(manifest, stores, wanted, lambda: looked.add(1))
     with tempfile.TemporaryDirectory(prefix="hfzarr-push-") as folder:
         delivery = Delivery(
-            index_place, data_place, token=token, folder=folder, batch_bytes=max(disk // 2, 1)
+            index_place, data_place, token=right, folder=folder, batch_bytes=max(disk // 2, 1)
         )
         delivery.load()
         if resume:
@@ -146,7 +149,8 @@ def push_to_hub(
         if dry_run:
             return plan
         _refuse(plan)
-        # A broken card is refused now rather than at the end.
+        # What cannot be published is refused now rather than at the end.
+        check_index(manifest.table, manifest.column)
         check_card(delivery.read_card(_CARD) or "", repo_id=index_place.repo)
         delivery.create(private)
         with tracking(progress, "push", total=len(jobs), nbytes=plan.nbytes) as sent:
@@ -234,7 +238,9 @@ def _card(
     files: Sequence[IndexFile],
     stores: Sequence[str],
 ) -> str:
-    known = rows.column("bytes").to_pylist() if "bytes" in rows.schema.names else []
+    # A table's own column keeps its name; the fact's is then another.
+    names = [name for name in ("zarr_bytes", "bytes") if name in rows.schema.names]
+    known = rows.column(names[0]).to_pylist() if names else []
     return dataset_card(
         repo_id=delivery.index.repo.place.repo,
         column=column,

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from hfzarr.faces.push_work import around
 from hfzarr.model.report import Report
 from hfzarr.rows.cells import cell_text, selection_type
 from hfzarr.rows.facts import (
@@ -56,7 +57,7 @@ def pushed_rows(
     manifest: Manifest,
     landed: Mapping[str, Landed],
     *,
-    options: Mapping[str, Any],
+    options: StorageOptions,
     thumbnails: bool,
     metadata: bool,
     tell: Callable[[], object],
@@ -81,6 +82,7 @@ def pushed_rows(
     import pyarrow as pa
 
     cells = manifest.handles()
+    landed = {**landed, **_landed_within(cells, landed)}
     moved = [_moved(cell, landed) for cell in cells]
     table = _without_facts(manifest.table)
     stores: Any = [None if cell is None else cell_text(cell) for cell in moved]
@@ -97,6 +99,18 @@ def pushed_rows(
         texts = [None if cell is None else landed[_store(cell).url].metadata for cell in cells]
         table = _added(table, METADATA, option_types()[METADATA], texts)
     return _with_pictures(table, cells, tell) if thumbnails else table
+
+
+def _landed_within(
+    cells: Sequence[ZarrHandle | ZarrSelection | None], landed: Mapping[str, Landed]
+) -> dict[str, Landed]:
+    """Return where those landed that lie in other stores."""
+    found: dict[str, Landed] = {}
+    for url in {_store(cell).url for cell in cells if cell is not None} - set(landed):
+        outer = around(url, landed)
+        if outer is not None:
+            found[url] = Landed(url=f"{landed[outer].url}{url[len(outer) :]}", metadata=None)
+    return found
 
 
 def _store(cell: ZarrHandle | ZarrSelection) -> ZarrHandle:
@@ -135,13 +149,13 @@ def _without_facts(table: pa.Table) -> pa.Table:
 def _facts(
     cell: ZarrHandle | ZarrSelection | None,
     landed: Mapping[str, Landed],
-    options: Mapping[str, Any],
+    options: StorageOptions,
 ) -> Facts | None:
     if cell is None:
         return None
     handle = _store(cell)
     there = landed[handle.url]
-    location = replace(locate(there.url, options), carried=there.metadata)
+    location = replace(locate(there.url, options.resolve()), carried=there.metadata)
     found = find_node(location, handle.node, report=Report())
     return read_facts(found.hierarchy, found.node)
 

@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import posixpath
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from hfzarr.errors import HfzarrError, TargetError
@@ -18,6 +19,7 @@ from hfzarr.plan.shards import FileLimits, chunk_counts, files_in
 from hfzarr.rows.consolidated import consolidated_text
 from hfzarr.rows.handle import ZarrHandle
 from hfzarr.rows.manifest import Manifest
+from hfzarr.rows.places import is_absolute
 from hfzarr.run.execute import choose_executor
 from hfzarr.run.publish import root_document
 from hfzarr.run.reshard import Work
@@ -28,7 +30,7 @@ from hfzarr.store.location import locate
 from hfzarr.store.source import Source
 from hfzarr.store.zipped import ZipSource
 
-__all__ = ["PushJob", "Wanted", "look_at", "places_of"]
+__all__ = ["PushJob", "Wanted", "around", "look_at", "places_of"]
 
 Shard = Lengths | str | None
 
@@ -52,7 +54,7 @@ class Wanted:
     """
 
     shard: Shard
-    max_memory: int | str
+    max_memory: int
     limits: FileLimits = field(default_factory=FileLimits)
 
 
@@ -90,7 +92,7 @@ class PushJob:
 
 
 def places_of(manifest: Manifest) -> dict[str, ZarrHandle]:
-    """Return the stores that a table names, each once, by URL.
+    """Return the stores that a table names, each once, by URL; one within another goes with that.
 
     Raises
     ------
@@ -104,20 +106,40 @@ def places_of(manifest: Manifest) -> dict[str, ZarrHandle]:
             found.setdefault(handle.url, handle)
     if not found:
         raise TargetError(f"{manifest.name!r} names no stores, so there is nothing to push")
-    return found
+    return {url: handle for url, handle in found.items() if around(url, found) is None}
+
+
+def around(url: str, stores: Collection[str]) -> str | None:
+    """Return the outermost of some stores that another lies in; None where it lies in none.
+
+    Examples
+    --------
+    >>> around("s3://bucket/plate.zarr/A/1", ["s3://bucket/plate.zarr"])
+    's3://bucket/plate.zarr'
+    """
+    parts = url.split("/")
+    outside = ("/".join(parts[:count]) for count in range(1, len(parts)))
+    return next((place for place in outside if place in stores), None)
 
 
 def look_at(
-    stores: Mapping[str, ZarrHandle], wanted: Wanted, tell: Callable[[], object]
+    manifest: Manifest,
+    stores: Mapping[str, ZarrHandle],
+    wanted: Wanted,
+    tell: Callable[[], object],
 ) -> list[PushJob]:
-    """Look at each store, and decide what becomes of it; nothing is written.
+    """Look at each store of a table, and decide what becomes of it; nothing is written.
 
     Raises
     ------
     HfzarrError
         A store cannot be read, or cannot be made to fit; the message names it.
     """
-    names = store_paths(_names(list(stores)))
+    names = _names(list(stores), _base_of(manifest))
+    if wanted.shard not in (None, "auto"):
+        # What is written anew is a folder.
+        names = [re.sub(r"\.(zip|ozx)$", "", name, flags=re.IGNORECASE) for name in names]
+    names = store_paths(names)
     jobs: list[PushJob] = []
     for (url, handle), path in zip(stores.items(), names, strict=True):
         with naming(locate(url).shown):
@@ -136,20 +158,31 @@ def look_at(
     return jobs
 
 
-def _names(urls: Sequence[str]) -> list[str]:
-    """Return the paths of stores below the folder that all lie in."""
-    plain = [locate(url).shown.replace(os.sep, "/").rstrip("/") for url in urls]
-    folders = [posixpath.dirname(url) for url in plain]
+def _names(urls: Sequence[str], base: str) -> list[str]:
+    """Return the paths of stores below a folder, or else below the one that all lie in."""
+    plain = [_plain(url) for url in urls]
+    if base and all(url.startswith(f"{_plain(base)}/") for url in plain):
+        return [url[len(_plain(base)) + 1 :] for url in plain]
     try:
-        common = posixpath.commonpath(folders)
+        # It makes one slash of the two of a protocol.
+        common = posixpath.commonpath([posixpath.dirname(url) for url in plain])
     except ValueError:
         common = ""
-    if not common or common == "/" or (common.count("/") < 2 and "://" in plain[0]):
+    if not common.strip("/") or common.endswith(":"):
         # Nothing but a root, or a protocol: the folders say nothing.
         return [posixpath.basename(url) for url in plain]
-    # commonpath() makes one slash of the two of a protocol.
-    start = posixpath.normpath(plain[0]).index(posixpath.normpath(common)) + len(common)
-    return [posixpath.normpath(url)[start:].strip("/") for url in plain]
+    return [posixpath.normpath(url)[len(common) :].strip("/") for url in plain]
+
+
+def _plain(url: str) -> str:
+    return locate(url).shown.replace(os.sep, "/").rstrip("/")
+
+
+def _base_of(manifest: Manifest) -> str:
+    """Return the folder that a table counts from; empty where its stores are named absolutely."""
+    column = manifest.table.column(manifest.column).to_pylist()
+    texts = [cell["path"] if isinstance(cell, dict) else cell for cell in column]
+    return "" if any(is_absolute(text) for text in texts if text) else manifest.base
 
 
 def _look(url: str, handle: ZarrHandle, path: str, wanted: Wanted, few: int) -> PushJob:
@@ -211,12 +244,8 @@ def _resharded(job: PushJob, url: str, handle: ZarrHandle, wanted: Wanted, few: 
     after = work.plan.files_after
     if not (asked or crowded) and 2 * after > len(job.files):
         return job
-    path = job.push.path
-    for suffix in (".zip", ".ozx"):
-        path = path.removesuffix(suffix)
     push = replace(
         job.push,
-        path=path,
         route="reshard",
         files_after=after,
         fullest=_fullest(work),

@@ -45,6 +45,8 @@ V3_FIELDS = frozenset(
 _V3_CODECS = frozenset(
     ["bytes", "transpose", "blosc", "gzip", "zstd", "crc32c", "sharding_indexed"]
 )
+# NumPy's own limit, of version 2 and of version 1; it has no public name.
+_MAX_DIMS = 64 if int(np.__version__.split(".")[0]) > 1 else 32
 _NUMERAL = re.compile(r"-?\d{1,20}")
 _V2_CODECS = frozenset(["blosc", "zstd", "gzip", "zlib", "lz4", "bz2", "lzma"])
 
@@ -175,7 +177,7 @@ def parse_array(
     try:
         parse = _parse_v3 if doc.get("zarr_format") == 3 else _parse_v2
         return _checked(parse(path, doc, attrs, resolve))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, (InvalidMetadataError, UnsupportedError)):
             raise
         raise InvalidMetadataError(
@@ -186,7 +188,13 @@ def parse_array(
 
 
 def _checked(meta: ArrayMeta) -> ArrayMeta:
-    """Return the metadata if its parts fit each other, or raise."""
+    """Return the metadata if its parts fit each other and NumPy can hold it, or raise."""
+    if meta.ndim > _MAX_DIMS or meta.size >= 2**63:
+        raise UnsupportedError(
+            f"array {meta.path or '/'!r} has {meta.ndim} dimensions and "
+            f"{_count(meta.size)} elements; NumPy numbers those of at most {_MAX_DIMS} dimensions "
+            "and fewer than 2**63 elements. Leave it out with drop_variables=."
+        )
     for what, lengths in (("chunks", meta.inner_chunk), ("shards", meta.shard)):
         if lengths is not None and len(lengths) != meta.ndim:
             raise ValueError(f"{what} {lengths} for an array of shape {meta.shape}")
@@ -195,6 +203,10 @@ def _checked(meta: ArrayMeta) -> ArrayMeta:
             if part and whole % part:
                 raise ValueError(f"shards {meta.shard} are no multiple of {meta.inner_chunk}")
     return meta
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number < 2**63 else f"2**{number.bit_length() - 1} or more"
 
 
 def _parse_v3(

@@ -125,11 +125,13 @@ def _finding(where: str, rule: str, found: object, action: str, severity: Severi
 
 def unrepairable(where: str, rule: str, found: Any) -> InvalidMetadataError:
     """Return the error for metadata that leaves nothing to build on."""
-    said = found if isinstance(found, str) else shorten(found)
-    return InvalidMetadataError(
-        f"node {where or '/'!r}: {said}. The rule: {rule}. "
+    finding = _finding(where, rule, found, "refused", "must")
+    error = InvalidMetadataError(
+        f"node {finding.where!r}: {finding.found}. The rule: {rule}. "
         "This cannot be repaired; open the arrays one by one with group=."
     )
+    error.finding = finding
+    return error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import hashlib
 import html
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -277,28 +277,35 @@ def _safe(name: str) -> str:
 
 
 def _distinct(paths: Iterable[str]) -> list[str]:
-    taken: set[str] = set()
-    around: set[str] = set()
+    """Return paths no two of which are alike, and none of which lies in another.
+
+    Some file systems, on which a repo is cloned, do not tell capitals.
+    """
+    # What a push itself writes.
+    stores, folders = {"readme.md"}, {"data"}
     found: list[str] = []
     for path in paths:
-        name = path.rpartition("/")[2]
-        stem, dot, suffix = name.partition(".")
-        start = path[: len(path) - len(name)]
-        number, chosen = 1, path
-        # Some file systems, on which a repo is cloned, do not tell capitals. No store lies in
-        # another one.
-        while not taken.isdisjoint([chosen.lower(), *_folders(chosen)]) or chosen.lower() in around:
-            number += 1
-            chosen = f"{start}{stem}-{number}{dot}{suffix}"
-        taken.add(chosen.lower())
-        around.update(_folders(chosen))
+        *around, name = path.split("/")
+        chosen = ""
+        for part in around:
+            chosen = _free(chosen, part, stores)
+            folders.add(chosen.lower())
+        chosen = _free(chosen, name, stores, folders)
+        stores.add(chosen.lower())
         found.append(chosen)
     return found
 
 
-def _folders(path: str) -> list[str]:
-    parts = path.lower().split("/")[:-1]
-    return ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
+def _free(folder: str, name: str, *taken: Collection[str]) -> str:
+    """Return a path in a folder, with a number in its name if it is taken."""
+    stem, dot, suffix = name.partition(".")
+    number = 0
+    while True:
+        number += 1
+        tried = name if number == 1 else f"{stem}-{number}{dot}{suffix}"
+        path = f"{folder}/{tried}" if folder else tried
+        if not any(path.lower() in some for some in taken):
+            return path
 
 
 def _spread(path: str) -> str:

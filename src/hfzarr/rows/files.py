@@ -15,6 +15,7 @@ from hfzarr.errors import ReadError, StoreNotFoundError, TargetError
 from hfzarr.model.report import shorten
 from hfzarr.rows.columns import names_a_store
 from hfzarr.rows.records import column_of, record_columns
+from hfzarr.store.cache_place import split_cache
 from hfzarr.store.location import hide_secrets
 from hfzarr.store.remote import reaching
 
@@ -109,10 +110,11 @@ def _fetched(place: str, options: Mapping[str, Any]) -> bytes:
 
     shown = hide_secrets(place)
     target = local_path(place) or place
-    packed = file_name(place).lower().endswith(_PACKED)
+    packed = "infer" if file_name(place).lower().endswith(_PACKED) else None
+    plain = split_cache(options)[0]
     try:
         with reaching(place, shown):
-            opened = fsspec.open(target, "rb", compression="infer" if packed else None, **options)
+            opened = fsspec.open(target, "rb", compression=packed, **plain)
         with opened as file:
             data: bytes = file.read()
     except FileNotFoundError as error:

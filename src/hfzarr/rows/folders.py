@@ -9,6 +9,7 @@ from typing import Any
 from hfzarr.errors import ReadError
 from hfzarr.rows.files import file_format, file_name, local_path
 from hfzarr.rows.places import scheme_of
+from hfzarr.store.cache_place import split_cache
 from hfzarr.store.location import hide_secrets
 from hfzarr.store.remote import reaching
 
@@ -39,7 +40,7 @@ def table_files(place: str, options: Mapping[str, Any]) -> list[str]:
     here = local_path(place)
     shown = hide_secrets(place)
     with reaching(place, shown):
-        fs, path = fsspec.core.url_to_fs(here or place, **options)
+        fs, path = fsspec.core.url_to_fs(here or place, **split_cache(options)[0])
     try:
         if re.search(r"[*\[]", path):
             found = [each for each in fs.glob(path) if file_format(each)]

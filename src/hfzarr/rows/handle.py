@@ -438,13 +438,13 @@ class ZarrHandle(_Memory):
 
         Parameters
         ----------
-        level
-            Which level of an image; None for the coarsest that is as large as the picture.
-        size
-            Longest side in pixels.
+        level, size
+            Which level of an image, None for the coarsest that is as large as the picture; the
+            picture's longest side in pixels.
         """
         chosen = {"level": level} if self.kind == "image" else {}
         if self.kind == "array" and level is not None:
             self._pixels(level)
-        picture: AnyArray = self.open_dataset().hfzarr.thumbnail(size=size, **chosen)
+        opened = self.open_dataset(consolidated=self.store.hierarchy.consolidated or False)
+        picture: AnyArray = opened.hfzarr.thumbnail(size=size, **chosen)
         return picture

@@ -18,6 +18,7 @@ from hfzarr.rows.files import file_format, file_name, local_path
 from hfzarr.rows.folders import STORE_FILES
 from hfzarr.rows.places import folder_of, texts_seen_from
 from hfzarr.rows.rules import check_rows
+from hfzarr.store.cache_place import split_cache
 from hfzarr.store.location import hide_secrets
 from hfzarr.store.remote import reaching
 
@@ -233,7 +234,7 @@ def _send(url: str, data: bytes, options: Mapping[str, Any]) -> None:
 
     shown = hide_secrets(url)
     with reaching(url, shown), _writing(shown):
-        fs, path = fsspec.core.url_to_fs(url, **options)
+        fs, path = fsspec.core.url_to_fs(url, **split_cache(options)[0])
         # One request, or one upload that is completed at its end: an object is there whole.
         fs.pipe_file(path, data)
 

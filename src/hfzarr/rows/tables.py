@@ -30,6 +30,7 @@ from hfzarr.rows.records import (
     record_columns,
     with_fact_types,
 )
+from hfzarr.store.hub_paths import HubPlace, parse_hub_url
 from hfzarr.store.location import hide_secrets
 from hfzarr.store.options import StorageOptions
 
@@ -37,7 +38,6 @@ __all__ = ["FolderOfStores", "Part", "Sourced", "read_source"]
 
 SPLIT = "split"
 _HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(.+))?")
-_HUB_URL = re.compile(r"hf://datasets/([^/@]+/[^/@]+)(?:@([^/]+))?/?")
 _GLOB = re.compile(r"[*\[]")
 # How `datasets` names files of one split: train-00000-of-00004.parquet.
 _SPLIT_FILE = re.compile(r"(?P<split>.+?)-\d+(?:-of-\d+)?(?:-[0-9a-f]+)?$")
@@ -252,8 +252,10 @@ def _from_splits(
 def _from_place(text: str, split: str | None, options: StorageOptions) -> Sourced | FolderOfStores:
     if not isinstance(text, str) or not text.strip():
         raise TargetError("the path of a manifest is empty; give a file, a folder or a URL")
-    if found := _HUB_URL.fullmatch(text):
-        return _from_hub(found[1], found[2], split, options)
+    if text.startswith("hf://datasets/") and not _GLOB.search(text):
+        place = parse_hub_url(text)
+        if not place.path:
+            return _from_hub(place, split, options)
     here = local_path(text)
     if here is None:
         return _from_url(text, split, options)
@@ -267,7 +269,8 @@ def _from_place(text: str, split: str | None, options: StorageOptions) -> Source
             return _from_files(files, file_name(here), split, options)
     found = _HUB_ID.fullmatch(text)
     if found and not file_format(text):
-        return _from_hub(found[1], found[2], split, options)
+        place = HubPlace(kind="datasets", repo=found[1], revision=found[2])
+        return _from_hub(place, split, options)
     remedy = (
         "A pattern of stores is scanned: hfzarr.scan()."
         if _GLOB.search(here)
@@ -279,14 +282,11 @@ def _from_place(text: str, split: str | None, options: StorageOptions) -> Source
     )
 
 
-def _from_hub(
-    name: str, revision: str | None, split: str | None, options: StorageOptions
-) -> Sourced:
-    loaded = load_from_hub(name, split, revision, options.resolve())
-    origin = f"hf://datasets/{name}" + (f"@{revision}" if revision else "")
+def _from_hub(place: HubPlace, split: str | None, options: StorageOptions) -> Sourced:
+    loaded = load_from_hub(place.repo, split, place.revision, options.resolve())
     if is_dataset_dict(loaded):
-        return _from_splits(loaded, None, name, origin)
-    return _from_dataset(loaded, name, origin, split or "")
+        return _from_splits(loaded, None, place.repo, place.url)
+    return _from_dataset(loaded, place.repo, place.url, split or "")
 
 
 def _from_url(url: str, split: str | None, options: StorageOptions) -> Sourced | FolderOfStores:

@@ -11,8 +11,10 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from hfzarr.errors import HfzarrError, ReadError
+from hfzarr.errors import HfzarrError, LimitError, ReadError
 from hfzarr.model.codecs import CodecChain, ShardIndex
+from hfzarr.model.limits import check_object_size
+from hfzarr.run.inflate import inflate
 
 __all__ = ["ChunkDecoder", "Place", "decode_index"]
 
@@ -23,6 +25,7 @@ ByteArray = npt.NDArray[np.uint8]
 _SCRATCH = threading.local()
 _SCRATCH_LIMIT = 16 * 2**20
 _BLOSC_HEADER = 16
+_ZSTD_BLOCK = 128 * 2**10  # what a block decodes to at most (RFC 8878, 3.1.1.2.4)
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
@@ -131,6 +134,8 @@ class ChunkDecoder:
     def _guarded(self, data: Bytes, out: ByteArray | None, place: Place) -> ByteArray:
         try:
             return self._flat(data, out)
+        except LimitError as error:
+            raise LimitError(f"{place}: {error}") from error
         except (HfzarrError, MemoryError, ImportError):
             raise
         except Exception as error:  # every codec has errors of its own
@@ -145,8 +150,13 @@ class ChunkDecoder:
 
     def _flat(self, data: Bytes, out: ByteArray | None) -> ByteArray:
         """Return the decoded bytes: `out`, a part of this thread's buffer or of `data`."""
+        # Codecs add little to what they cannot compress; more is damage, or a bomb.
+        most = 4 * self._nbytes + 2**20
+        check_object_size(self._nbytes, "decoded, it")
+        if len(data) > most:
+            raise ValueError(f"wanted at most {most} encoded bytes, got {len(data)}")
         for outer, size in zip(self._codecs[:0:-1], self._sizes[:0:-1], strict=True):
-            data = _decompress(outer, data, size)
+            data = _decompress(outer, data, size, most)
         name = self._codecs[0] if self._codecs else None
         if name is None or name == "crc32c":
             flat = np.frombuffer(data if name is None else _strip_checksum(data), np.uint8)
@@ -183,6 +193,7 @@ def decode_index(sharding: ShardIndex, data: Bytes, *, place: Place) -> npt.NDAr
     [[0, 9], [18446744073709551615, 18446744073709551615]]
     """
     wanted = sharding.nbytes
+    check_object_size(wanted, f"the shard index of {place}")
     if len(data) < wanted:
         raise ReadError(
             f"{place} has no shard index: wanted {wanted} bytes at its {sharding.location}, got "
@@ -220,7 +231,7 @@ def _check_header(
         # The last four bytes are the decoded size (RFC 1952, 2.3.1), of the last member if there
         # are several: only decoding tells then.
         if wanted is not None and int.from_bytes(data[-4:], "little") != wanted & 0xFFFFFFFF:
-            _inflate("gzip", data, wanted)
+            _check_size(len(inflate("gzip", data, wanted)), wanted)
 
 
 def _check_size(came: int, wanted: int) -> None:
@@ -253,8 +264,8 @@ def _strip_checksum(data: Bytes) -> memoryview:
     return body
 
 
-def _decompress(name: str, data: Bytes, size: int | None) -> Bytes:
-    """Undo a codec whose result is input to another; ``size`` may not be known."""
+def _decompress(name: str, data: Bytes, size: int | None, most: int) -> Bytes:
+    """Undo a codec whose result is input to another; ``size`` may not be known, ``most`` is."""
     if name == "crc32c":
         return _strip_checksum(data)
     if size is not None:
@@ -262,10 +273,17 @@ def _decompress(name: str, data: Bytes, size: int | None) -> Bytes:
         _decompress_into(name, data, out)
         return out.data
     if name == "blosc":
-        _check_blosc(data)
-    if name in ("blosc", "zstd"):
-        return memoryview(_decoder(name)(data))
-    return _inflate(name, data, None)
+        _check_most(_check_blosc(data), most)
+    elif name == "zstd":
+        _check_most(_check_zstd_frames(data), most)
+    else:
+        return inflate(name, data, most)
+    return memoryview(_decoder(name)(data))
+
+
+def _check_most(came: int, most: int) -> None:
+    if came > most:
+        raise ValueError(f"wanted at most {most} bytes between two codecs, got {came} or so")
 
 
 def _decompress_into(name: str, data: Bytes, out: ByteArray) -> None:
@@ -279,53 +297,69 @@ def _decompress_into(name: str, data: Bytes, out: ByteArray) -> None:
         _zstd_into(data, out)
         return
     else:
-        out[:] = np.frombuffer(_inflate(name, data, out.nbytes), np.uint8)
+        decoded = inflate(name, data, out.nbytes)
+        _check_size(len(decoded), out.nbytes)
+        out[:] = np.frombuffer(decoded, np.uint8)
         return
     _decoder(name)(data, out)
 
 
 def _zstd_into(data: Bytes, out: ByteArray) -> None:
     size = _zstd_content_size(data)
-    if size is None or size == out.nbytes:
-        _decoder("zstd")(data, out)
-        return
-    if size > out.nbytes:
+    if size is not None and size > out.nbytes:
         _check_size(size, out.nbytes)
-    # Several frames, or one too short: numcodecs would leave the rest of `out` as it is.
-    decoded = _decoder("zstd")(data)
-    _check_size(len(decoded), out.nbytes)
-    out[:] = np.frombuffer(decoded, np.uint8)
+    if size is not None and size < out.nbytes and _fits(data, out[:-1]):
+        # Several frames that state all their sizes, or one too short: numcodecs would leave the
+        # rest of `out` as it is. Without `out`, it would allocate whatever they state.
+        raise ValueError(f"wanted {out.nbytes} decoded bytes, got fewer")
+    _decoder("zstd")(data, out)
 
 
-def _check_zstd_frames(data: Bytes) -> None:
+def _fits(data: Bytes, out: ByteArray) -> bool:
+    """Whether frames decode to no more than ``out`` holds."""
+    try:
+        _decoder("zstd")(data, out)
+    except Exception:  # which it raises where they do not, or are damaged: decoding tells
+        return False
+    return True
+
+
+def _check_zstd_frames(data: Bytes) -> int:
     """Follow the headers of frames and blocks, which tell where each ends.
 
-    See RFC 8878, 3.1.1 and 3.1.2.
+    See RFC 8878, 3.1.1 and 3.1.2. Return how many bytes they decode to at most.
     """
-    view, start = memoryview(data), 0
+    view, start, most = memoryview(data), 0, 0
     while start < len(view) or not start:
         head = bytes(view[start : start + 18])
         if head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50:
             start += 8 + int.from_bytes(head[4:8], "little")
         elif head[:4] == _ZSTD_MAGIC and len(head) > 5:
-            start = _zstd_frame_end(view, start)
+            size = _zstd_content_size(head)
+            start, blocks = _zstd_frame_end(view, start)
+            most += blocks if size is None else size
         else:
             raise ValueError("it does not begin as a zstd frame does")
     if start != len(view):
         raise ValueError(f"wanted {start} bytes of zstd, got {len(view)}")
+    return most
 
 
-def _zstd_frame_end(view: memoryview, start: int) -> int:
+def _zstd_frame_end(view: memoryview, start: int) -> tuple[int, int]:
+    """Return where a frame ends, and how many bytes its blocks decode to at most."""
     descriptor = view[start + 4]
     single_segment = descriptor >> 5 & 1
     width = (single_segment, 2, 4, 8)[descriptor >> 6]
     at = start + 5 + (not single_segment) + (0, 1, 2, 4)[descriptor & 3] + width
+    most = 0
     while True:
         header = int.from_bytes(view[at : at + 3], "little")
+        kind, size = header >> 1 & 3, header >> 3
         # A block of one byte, repeated, is stored as that byte.
-        at += 3 + (1 if header >> 1 & 3 == 1 else header >> 3)
+        at += 3 + (1 if kind == 1 else size)
+        most += _ZSTD_BLOCK if kind == 2 else size
         if header & 1 or at > len(view):
-            return at + 4 * (descriptor >> 2 & 1)
+            return at + 4 * (descriptor >> 2 & 1), most
 
 
 def _check_blosc(data: Bytes) -> int:
@@ -362,40 +396,7 @@ def _decoder(name: str) -> Callable[..., Any]:
     """Return a function of numcodecs, which lets go of the GIL while it decodes."""
     import importlib
 
+    # The package first: of threads that begin with different modules of it, which import each
+    # other in circles, one would find half of a module.
+    importlib.import_module("numcodecs")
     return cast(Callable[..., Any], importlib.import_module(f"numcodecs.{name}").decompress)
-
-
-@lru_cache
-def _decompressor(name: str) -> Callable[[], Any]:
-    if name in ("gzip", "zlib"):
-        import zlib
-
-        return lambda: zlib.decompressobj(31 if name == "gzip" else 15)
-    if name == "bz2":
-        import bz2
-
-        return bz2.BZ2Decompressor
-    import lzma
-
-    return lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ)
-
-
-def _inflate(name: str, data: Bytes, size: int | None) -> Bytes:
-    """Decode with the standard library, and no further than one byte beyond ``size``."""
-    parts: list[bytes] = []
-    count = 0
-    while data and (size is None or count < size):
-        stream = _decompressor(name)()
-        part = (
-            stream.decompress(data) if size is None else stream.decompress(data, size - count + 1)
-        )
-        parts.append(part)
-        count += len(part)
-        if size is not None and count > size:
-            raise ValueError(f"wanted {size} decoded bytes, got more")
-        if not stream.eof:
-            raise ValueError(f"the {name} stream breaks off after {count} decoded bytes")
-        data = stream.unused_data.lstrip(b"\0")
-    if size is not None:
-        _check_size(count, size)
-    return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -36,7 +36,10 @@ def limited(threads: int) -> Iterator[None]:
 
 def workers() -> int:
     """Return how many threads the pool may have."""
-    return min(_MAX_WORKERS, os.cpu_count() or 1)
+    # As many as this process may use: of a node of a cluster, or of a container, a part.
+    from dask.system import CPU_COUNT
+
+    return min(_MAX_WORKERS, CPU_COUNT)
 
 
 def for_each(work: Callable[[T], None], items: Iterable[T], *, width: int) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from hfzarr.errors import ChangedSourceError, TargetError, WriteError
@@ -37,7 +37,7 @@ class Delivery:
     index, data
         Where the index and the stores go; they may be one repo.
     token
-        Whose right it is.
+        Whose right it is, hidden.
     folder
         Where files are collected.
     batch_bytes
@@ -50,7 +50,13 @@ class Delivery:
     """
 
     def __init__(
-        self, index: HubPlace, data: HubPlace, *, token: str | None, folder: str, batch_bytes: int
+        self,
+        index: HubPlace,
+        data: HubPlace,
+        *,
+        token: Callable[[], str | None],
+        folder: str,
+        batch_bytes: int,
     ) -> None:
         self.data = Outbox(HubRepo(data, token=token), folder, batch_bytes=batch_bytes)
         self.index = self.data
@@ -123,7 +129,7 @@ class Delivery:
         plan = replace(work.plan, target=sink.url)
         # What a run notes of itself is published for a while: nothing of this machine.
         work = replace(work, sink=sink, jobs=jobs, plan=plan, about={})
-        resume = resume and self._goes_on(sink, work)
+        resume = self._goes_on(sink, work) and resume
         try:
             self._run(work, resume=resume)
         except ChangedSourceError:
@@ -226,6 +232,7 @@ class Delivery:
                 out.write(data)
             self.index.put(path, file, len(data), owned=True, waits=True)
         self.index.flush()
+        self.index.check(list(wanted), self.index.commit)
         return self.index.commit
 
     def _has(self, path: str, data: bytes) -> bool:

@@ -9,7 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hfzarr.errors import ChangedSourceError, InvalidMetadataError, StoreNotFoundError
+from hfzarr.errors import (
+    ChangedSourceError,
+    InvalidMetadataError,
+    LimitError,
+    StoreNotFoundError,
+)
+from hfzarr.model.document import parse_document
 from hfzarr.model.report import shorten
 from hfzarr.store.connect import connect
 from hfzarr.store.location import Location
@@ -216,7 +222,9 @@ class _Carried:
     def decodes_like(self, own: bytes) -> bool:
         """Return whether chunks mean the same by the store's own document."""
         try:
-            there = json.loads(own)
+            there = parse_document(own)
+        except LimitError:
+            raise
         except ValueError:
             return False
         # As text, in which what is not a number equals itself.
@@ -257,8 +265,10 @@ def _is_metadata(key: str) -> bool:
 def _key(text: str, url: str) -> str:
     """Return which document of a store's root the text is."""
     try:
-        document = json.loads(text)
-    except (TypeError, ValueError, RecursionError) as error:
+        document = parse_document(text, f"the metadata that came along with {url!r}")
+    except LimitError:
+        raise
+    except (TypeError, ValueError) as error:
         raise _unsound(url, f"is no JSON ({error})", text) from error
     if isinstance(document, dict) and isinstance(members := document.get("metadata"), dict):
         if any(name in members for name in (".zgroup", ".zarray", ".zattrs")):

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hfzarr.errors import ReadError, StoreNotFoundError, TargetError
+from hfzarr.store.cache_place import cache_of_environment
 from hfzarr.store.folder import FolderSource
 from hfzarr.store.folder_sink import FolderSink
 from hfzarr.store.location import Location
@@ -60,8 +61,22 @@ def connect(location: Location, *, carried: bool = True) -> Source:
                 f"{location.url!r} is a file, but neither a zip nor a Zarr store. A store is a "
                 "folder, a zip (.zarr.zip, .ozx) or a URL; if it is a zip, it is cut short."
             )
+        if location.url.startswith("hf://"):
+            from hfzarr.store.hub_zip import hub_zip_source
+
+            return hub_zip_source(location)
         return ZipSource(location.url, location.storage_options)
-    return _connect_zarr(location)
+    return _keeping(_connect_zarr(location), location)
+
+
+def _keeping(source: Source, location: Location) -> Source:
+    """Return the source itself, or one that keeps what it reads, where that is wanted."""
+    place = cache_of_environment() if location.cache is None else location.cache
+    if not place or location.kind != "url":
+        return source
+    from hfzarr.store.cached import cached_source
+
+    return cached_source(source, location, place)
 
 
 def _is_zip(path: str) -> bool:
@@ -96,6 +111,10 @@ def _connect_zarr(location: Location) -> Source:
         from hfzarr.store.hub_source import hub_source
 
         return hub_source(location)
+    from hfzarr.store.object_source import object_source
+
+    if (objects := object_source(location)) is not None:
+        return objects
     with reaching(location.url, location.shown):
         store = FsspecStore.from_url(
             location.url, storage_options=dict(location.storage_options), read_only=True

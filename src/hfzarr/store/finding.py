@@ -108,6 +108,8 @@ def _not_found(hierarchy: Hierarchy, location: Location, path: str) -> HfzarrErr
             hint = f"The zip has stores in the folders {folders[:10]}. Name one with group=."
         elif "manifest.ocdbt" in names:
             hint = "It is an OCDBT database, which only tensorstore reads; export it to Zarr."
+        elif names:
+            hint = f"What is there: {names[:10]}. {hint}"
     at = f"{url}/{path}" if path else url
     return StoreNotFoundError(
         f"there is no Zarr store at {at!r}: no zarr.json, .zgroup or .zarray there. {hint}"

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hfzarr.errors import ReadError
+from hfzarr.errors import LimitError, ReadError
+from hfzarr.model.document import check_document_size
+from hfzarr.model.limits import check_object_size, get_limits
+from hfzarr.model.report import shorten
 from hfzarr.store.source import ByteRange, Usage, copy_into
 
 __all__ = ["FolderSource"]
 
-_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+# Without O_NONBLOCK, opening a named pipe waits for somebody to write to it.
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+# No file has a name with lone surrogates, which JSON can spell.
+_ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError, UnicodeEncodeError)
 # Where a byte goes that a buffer has no room for; nobody looks at it.
 _SPILL = bytearray(1)
 
@@ -41,21 +48,51 @@ class FolderSource:
 
     def get(self, key: str, byte_range: ByteRange = None) -> bytes | None:
         """Return the file at ``key``, or a part of it."""
-        path = f"{self.root}/{key}" if key else self.root
+        return self._get(key, byte_range, check_object_size)
+
+    def _get(
+        self, key: str, byte_range: ByteRange, check: Callable[[int, str], None]
+    ) -> bytes | None:
         try:
             # buffering=0: one read call for the whole file, without a copy in between.
-            with open(path, "rb", buffering=0) as file:
+            with open(self._path(key), "rb", buffering=0, opener=_opened) as file:
+                size = _regular(file.fileno())
                 if byte_range is None:
+                    check(size, f"store {self.root!r}: {shorten(key)}")
                     return file.read()
                 start, stop = byte_range
                 if start < 0:
-                    start = max(os.fstat(file.fileno()).st_size + start, 0)
+                    start = max(size + start, 0)
                 file.seek(start)
                 return file.read() if stop is None else file.read(stop - start)
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        except _ABSENT:
             return None
         except OSError as error:
-            raise ReadError(f"store {self.root!r}: cannot read {key!r}: {error}") from error
+            raise self._unread("read", key, error) from error
+
+    def _path(self, key: str) -> str:
+        """Return the path of a key, which never leaves the folder by its own text."""
+        if "\0" in key:
+            raise FileNotFoundError(key)
+        if ".." in key and ".." in key.split("/"):
+            raise ReadError(f"store {self.root!r}: {shorten(key)} leads out of the store")
+        path = f"{self.root}/{key}" if key else self.root
+        if not get_limits().follow_links:
+            self._check_links(key, path)
+        return path
+
+    def _check_links(self, key: str, path: str) -> None:
+        root, real = os.path.realpath(self.root), os.path.realpath(path)
+        if real != root and not real.startswith(root.rstrip(os.sep) + os.sep):
+            raise LimitError(
+                f"store {self.root!r}: {shorten(key)} is a link that leads out of the store, and "
+                "such links are not followed. If the store is to be trusted, allow them with "
+                "hfzarr.set_limits(follow_links=True)."
+            )
+
+    def _unread(self, verb: str, key: str, error: OSError) -> ReadError:
+        why = error.strerror or str(error)
+        return ReadError(f"store {self.root!r}: cannot {verb} {shorten(key)}: {why}")
 
     def get_many(self, requests: Sequence[tuple[str, ByteRange]]) -> list[bytes | None]:
         """Return many files: one after the other, as no wait is worth a thread here."""
@@ -63,7 +100,7 @@ class FolderSource:
 
     def probe(self, keys: Sequence[str]) -> list[bytes | PermissionError | None]:
         """Return many files that may or may not be there."""
-        return [self.get(key) for key in keys]
+        return [self._get(key, None, check_document_size) for key in keys]
 
     def sizes(self, keys: Sequence[str]) -> list[int | None]:
         """Return the sizes of many files in bytes."""
@@ -75,11 +112,11 @@ class FolderSource:
 
     def _stat(self, key: str) -> os.stat_result | None:
         try:
-            found = os.stat(f"{self.root}/{key}")
-        except (FileNotFoundError, NotADirectoryError):
+            found = os.stat(self._path(key))
+        except _ABSENT:
             return None
         except OSError as error:
-            raise ReadError(f"store {self.root!r}: cannot look at {key!r}: {error}") from error
+            raise self._unread("look at", key, error) from error
         return found if stat.S_ISREG(found.st_mode) else None
 
     def stamps(self, keys: Sequence[str]) -> list[str | None]:
@@ -95,15 +132,16 @@ class FolderSource:
         if not hasattr(os, "readv"):
             return copy_into(key, self.get(key, byte_range), buffer)
         try:
-            file = os.open(f"{self.root}/{key}", _READ)
+            file = os.open(self._path(key), _READ)
             try:
+                _regular(file)
                 count = _read_into(file, buffer, byte_range)
             finally:
                 os.close(file)
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        except _ABSENT:
             return None
         except OSError as error:
-            raise ReadError(f"store {self.root!r}: cannot read {key!r}: {error}") from error
+            raise self._unread("read", key, error) from error
         if count > len(buffer):
             raise BufferError(f"{key!r} has more bytes than the {len(buffer)} there is room for")
         return count
@@ -115,11 +153,11 @@ class FolderSource:
     def list_dir(self, prefix: str) -> list[str]:
         """Return the names in the folder ``prefix``."""
         try:
-            return sorted(os.listdir(f"{self.root}/{prefix}" if prefix else self.root))
-        except (FileNotFoundError, NotADirectoryError):
+            return sorted(os.listdir(self._path(prefix)))
+        except _ABSENT:
             return []
         except OSError as error:
-            raise ReadError(f"store {self.root!r}: cannot list {prefix!r}: {error}") from error
+            raise self._unread("list", prefix, error) from error
 
     def list_many(self, prefixes: Sequence[str]) -> list[list[str]]:
         """Return the names in many folders."""
@@ -145,15 +183,29 @@ class FolderSource:
 
     def _entries(self, prefix: str) -> list[os.DirEntry[str]]:
         try:
-            with os.scandir(f"{self.root}/{prefix}" if prefix else self.root) as entries:
+            with os.scandir(self._path(prefix)) as entries:
                 return list(entries)
-        except (FileNotFoundError, NotADirectoryError):
+        except _ABSENT:
             return []
         except OSError as error:
-            raise ReadError(f"store {self.root!r}: cannot list {prefix!r}: {error}") from error
+            raise self._unread("list", prefix, error) from error
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+def _opened(path: str, flags: int) -> int:
+    return os.open(path, flags | _READ)
+
+
+def _regular(file: int) -> int:
+    """Return the size of a file, or raise for what is none: a pipe, or a device without end."""
+    found = os.fstat(file)
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is no file, but a device, pipe or socket")
+    return found.st_size
 
 
 def _read_into(file: int, buffer: memoryview, byte_range: ByteRange) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hfzarr.errors import HfzarrError, InvalidMetadataError, UnsupportedError
+from hfzarr.errors import HfzarrError, InvalidMetadataError, LimitError, UnsupportedError
 from hfzarr.model.array import ArrayMeta, parse_array
+from hfzarr.model.document import parse_document
+from hfzarr.model.limits import get_limits
 from hfzarr.model.report import shorten
 from hfzarr.store.location import join_path
 from hfzarr.store.source import Source
@@ -86,6 +87,7 @@ class Hierarchy:
         self._nodes: dict[str, NodeDoc | None] = {}
         self._arrays: dict[str, ArrayMeta] = {}
         self._children: dict[str, list[str]] = {}
+        self._below: dict[str, list[str]] | None = None
 
     @property
     def wants_consolidated(self) -> bool:
@@ -140,10 +142,29 @@ class Hierarchy:
         missing = [path for path in dict.fromkeys(paths) if path not in self._nodes]
         if not missing:
             return
+        self._check_room(missing)
         keys = self._keys() if keys is None else keys
         fetched = self._fetch([(path, key) for path in missing for key in keys])
         for path in missing:
             self._store(path, {key: fetched[path, key] for key in keys}, final=True)
+
+    def _check_room(self, paths: Sequence[str]) -> None:
+        """Refuse nodes that are too many, or lie too deep, before they are looked at."""
+        limits = get_limits()
+        count = len(self._nodes) + len(paths)
+        if count > limits.max_nodes:
+            raise LimitError(
+                f"store {self.source.url!r} has {count:,} nodes or more, and {limits.max_nodes:,} "
+                "is the limit. Open a part of it with group=, or, if it is to be trusted, raise "
+                f"the limit with hfzarr.set_limits(max_nodes={count})."
+            )
+        for path in paths:
+            if path.count("/") >= limits.max_depth:
+                raise LimitError(
+                    f"store {self.source.url!r} has groups {path.count('/') + 1:,} deep, such as "
+                    f"{shorten(path)}, and {limits.max_depth} is the limit. If it is to be "
+                    "trusted, raise it with hfzarr.set_limits(max_depth=...)."
+                )
 
     def node(self, path: str) -> NodeDoc | None:
         """Return the node at ``path``, or None where there is none."""
@@ -219,11 +240,12 @@ class Hierarchy:
         )
 
     def _known_below(self, path: str) -> list[str]:
-        return sorted(
-            known
-            for known, node in self._nodes.items()
-            if node is not None and known and known.rpartition("/")[0] == path
-        )
+        if self._below is None:
+            self._below = {}
+            for known, node in self._nodes.items():
+                if node is not None and known:
+                    self._below.setdefault(known.rpartition("/")[0], []).append(known)
+        return sorted(self._below.get(path, ()))
 
     def _fetch(
         self, wanted: Sequence[tuple[str, str]]
@@ -233,8 +255,16 @@ class Hierarchy:
         for item, key, data in zip(wanted, keys, self.source.probe(keys), strict=True):
             if isinstance(data, PermissionError):
                 self.refused.append(key)
-            found[item] = _parse(data) if isinstance(data, bytes) else None
+            found[item] = self._parsed(key, data) if isinstance(data, bytes) else None
         return found
+
+    def _parsed(self, key: str, data: bytes) -> Mapping[str, Any] | _Broken:
+        try:
+            return _checked(parse_document(data, f"store {self.source.url!r}: {shorten(key)}"))
+        except LimitError:
+            raise
+        except ValueError as error:
+            return _Broken(f"is not valid JSON ({error}); found {shorten(data[:80])}")
 
     def _sound(self, path: str, key: str, doc: Mapping[str, Any] | _Broken) -> Mapping[str, Any]:
         """Return the document, or raise if it cannot be parsed.
@@ -264,6 +294,7 @@ class Hierarchy:
             inline = v3.get("consolidated_metadata")
             members = inline.get("metadata") if isinstance(inline, Mapping) else None
             if isinstance(members, Mapping):
+                self._check_room(list(members))
                 self._store(base, {"zarr.json": v3}, final=True)
                 for path, doc in members.items():
                     self._store(join_path(base, path), {"zarr.json": _checked(doc)}, final=True)
@@ -273,6 +304,7 @@ class Hierarchy:
             for key, doc in v2["metadata"].items():
                 path, _, name = key.rpartition("/")
                 grouped.setdefault(join_path(base, path), {})[name] = doc
+            self._check_room(list(grouped))
             for path, found in grouped.items():
                 docs = {key: _checked(found[key]) for key in _V2_KEYS if key in found}
                 self._store(path, docs, final=True)
@@ -284,6 +316,8 @@ class Hierarchy:
         node = self._from_v3(path, docs.get("zarr.json")) or self._from_v2(path, docs)
         if node is not None or final:
             self._nodes[path] = node
+        if node is not None:
+            self._below = None
 
     def _from_v3(self, path: str, doc: Mapping[str, Any] | _Broken | None) -> NodeDoc | None:
         if doc is None:
@@ -316,14 +350,6 @@ class Hierarchy:
         kind: Literal["array", "group"] = "array" if ".zarray" in sound else "group"
         doc = sound.get(".zarray") or sound.get(".zgroup") or {"zarr_format": 2}
         return NodeDoc(path=path, kind=kind, zarr_format=2, doc=doc, attrs=attrs)
-
-
-def _parse(data: bytes) -> Mapping[str, Any] | _Broken:
-    try:
-        doc = json.loads(data)
-    except ValueError as error:
-        return _Broken(f"is not valid JSON ({error}); found {shorten(data[:80])}")
-    return _checked(doc)
 
 
 def _checked(doc: Any) -> Mapping[str, Any] | _Broken:

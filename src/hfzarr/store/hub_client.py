@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from hfzarr.errors import MissingDependencyError, ReadError, TargetError
 from hfzarr.store.hub_answers import Reply, origin, retry_delay, shown
-from hfzarr.store.options import StorageOptions
+from hfzarr.store.options import StorageOptions, hidden
 
 if TYPE_CHECKING:
     import aiohttp
@@ -59,26 +59,28 @@ class Login:
         what huggingface_hub has when a request is made: ``HF_TOKEN``, a saved login,
         ``HF_ENDPOINT``.
 
+    checked
+        False where a pickle is opened: an error there would end a worker of a cluster without a
+        word, so that it has to wait for the first request.
+
     Raises
     ------
     TargetError
         There are options that nobody knows.
+    MissingDependencyError
+        A package is not installed.
     """
 
-    def __init__(self, options: StorageOptions) -> None:
-        with _extra():
+    def __init__(self, options: StorageOptions, *, checked: bool = True) -> None:
+        self.options = options
+        self._token: Callable[[], str | None] | None = None
+        self._until = 0.0
+        with _extra() if checked else contextlib.suppress(ImportError):
             # Here rather than on the event loop, where others would wait for the import.
             import aiohttp  # noqa: F401
             import huggingface_hub.utils  # noqa: F401
-        self.options = options
-        unknown = set(options.resolve()) - _KNOWN - _MEANT_FOR_FSSPEC
-        if unknown:
-            raise TargetError(
-                f"storage_options of the Hub are {', '.join(sorted(_KNOWN))}; unknown: "
-                f"{', '.join(sorted(unknown))}. Leave them out."
-            )
-        self._token: Callable[[], str | None] | None = None
-        self._until = 0.0
+        if checked:
+            _check_names(options)
 
     def __repr__(self) -> str:
         return "Login()"
@@ -96,7 +98,7 @@ class Login:
             # It may read a file, or ask a server.
             token = await asyncio.to_thread(_token, self.options)
             # In a function, a secret is in no repr of what holds it.
-            self._token = _saying(token)
+            self._token = hidden(token)
             self._until = time.monotonic() + _LOGIN_LASTS
 
     def forget(self) -> None:
@@ -129,8 +131,13 @@ class Login:
         return re.sub(r"\?[^\s'\"<>)]+", "?…", text)
 
 
-def _saying(token: str | None) -> Callable[[], str | None]:
-    return lambda: token
+def _check_names(options: StorageOptions) -> None:
+    unknown = set(options.resolve()) - _KNOWN - _MEANT_FOR_FSSPEC
+    if unknown:
+        raise TargetError(
+            f"storage_options of the Hub are {', '.join(sorted(_KNOWN))}; unknown: "
+            f"{', '.join(sorted(unknown))}. Leave them out."
+        )
 
 
 def _token(options: StorageOptions) -> str | None:
@@ -176,6 +183,8 @@ class Ask:
         More bytes than that are not read; None for no bound.
     complaint
         What is wrong with an answer that looks well, if anything; then it is asked for again.
+    once
+        Whether there is another way, so that trying again is not worth the wait.
     """
 
     method: str
@@ -186,6 +195,7 @@ class Ask:
     json: Any = None
     most: int | None = None
     complaint: Callable[[Reply], str | None] = lambda reply: None
+    once: bool = False
 
 
 class HubClient:
@@ -230,7 +240,7 @@ class HubClient:
             told = retry_delay(reply.headers) if reply is not None else None
             delay = _delay(attempt, told, reply)
             left = begun + _PATIENCE - time.monotonic()
-            if attempt == len(_DELAYS) or delay > min(_LONGEST_WAIT, left):
+            if ask.once or attempt == len(_DELAYS) or delay > min(_LONGEST_WAIT, left):
                 raise _gave_up(ask, trouble, attempt + 1, told)
             if reply is not None and reply.status in (429, 503):
                 # What is asked for meanwhile would be refused too.
@@ -369,7 +379,9 @@ def running_client() -> HubClient:
     """Return the client of the event loop that is running: one for all stores."""
     global _client
     if _client is None or _client.loop is not asyncio.get_running_loop():
+        with _extra():
+            made = HubClient()
         if _client is not None:
             _former.append(_client)
-        _client = HubClient()
+        _client = made
     return _client

@@ -147,6 +147,10 @@ class HubIndex:
         await self._begin()
         if self._listing.complete:
             return self._listing.names(folder)
+        return await self.folder(folder)
+
+    async def folder(self, folder: str) -> list[str]:
+        """Return the names directly under a folder, of whichever commit is the present one."""
         await self._flights.once("names", folder, lambda: self._list_folder(folder))
         return self._folders[folder]
 

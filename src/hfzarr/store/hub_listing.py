@@ -22,12 +22,20 @@ class Entry:
     ----------
     size
         In bytes.
-    mark
+    tag
         Text that is another for other content.
+    large
+        The checksum that a large object is known by in git; empty for others.
     """
 
     size: int
-    mark: str
+    tag: str
+    large: str = ""
+
+    @property
+    def mark(self) -> str:
+        """Text that is another for other content or another size."""
+        return f"{self.tag}-{self.size}"
 
 
 class Unknown:
@@ -117,9 +125,9 @@ class Listing:
 def _entry(item: Mapping[str, Any]) -> Entry:
     large = item.get("lfs") or {}
     # Of what is told, the first that stays the same when the same content is committed again.
-    mark = item.get("xetHash") or large.get("oid") or item.get("oid") or item.get("mtime") or ""
+    tag = item.get("xetHash") or large.get("oid") or item.get("oid") or item.get("mtime") or ""
     size = int(large.get("size", item["size"]))
-    return Entry(size, f"{mark}-{size}")
+    return Entry(size, str(tag), str(large.get("oid") or ""))
 
 
 def _number(mark: str) -> int:

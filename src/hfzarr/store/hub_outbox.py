@@ -159,16 +159,15 @@ class Outbox:
     def delete(self, path: str) -> None:
         """Have a file deleted there, or not sent at all."""
         with self._lock:
-            known = self._find(path)
             self._drop(path)
-            if known is not None and (path in self._there or path in self._sent):
+            if path in self._there or path in self._sent:
                 self._queue[path] = None
 
     def _drop(self, path: str) -> None:
         parcel = self._queue.pop(path, None)
         if parcel is not None:
             self._staged -= parcel.size
-            _forget(parcel)
+        _forget(parcel)
 
     # Sending
 
@@ -196,6 +195,13 @@ class Outbox:
             except BaseException:
                 self._take_back(taken, before)
                 raise
+            for old in before.values():
+                _forget(old)
+            if not self.repo.place.versioned:
+                # What was sent to a bucket has its name at once.
+                with self._lock:
+                    for one in parcels:
+                        self._note(one.path, Stored(size=one.size))
             nbytes = sum(one.size for one in parcels)
             self.sent_files += len(parcels)
             self.sent_bytes += nbytes
@@ -211,13 +217,17 @@ class Outbox:
         inline = sum(one.size for one in parcels if not self.repo.has_all_of(one))
         waited = time.monotonic() - self._committed_at
         return (
-            len(self._sent) >= _COMMIT_FILES or inline >= _COMMIT_INLINE or waited > _COMMIT_EVERY
+            len(self._sent) >= _COMMIT_FILES
+            or inline >= min(_COMMIT_INLINE, self._batch_bytes)
+            or waited > _COMMIT_EVERY
         )
 
     def _take_back(self, taken: dict[str, Parcel | None], before: dict[str, Parcel | None]) -> None:
         with self._lock:
-            for path in taken:
+            for path, one in taken.items():
                 self._sent.pop(path, None)
+                if path in self._queue:
+                    _forget(one)
             self._sent.update(before)
             self._queue = {**taken, **self._queue}
             self._staged = sum(one.size for one in self._queue.values() if one is not None)
@@ -287,8 +297,8 @@ class Outbox:
                 )
 
 
-def _forget(parcel: Parcel) -> None:
-    if parcel.owned:
+def _forget(parcel: Parcel | None) -> None:
+    if parcel is not None and parcel.owned:
         with contextlib.suppress(OSError):
             os.unlink(parcel.file)
 

@@ -115,6 +115,11 @@ class HubPlace:
         return f"{self._api}/paths-info{self._revision}"
 
     @property
+    def batch(self) -> str:
+        """Path of the call of git's own protocol that locates many large objects at once."""
+        return f"{quote(self.page)}.git/info/lfs/objects/batch"
+
+    @property
     def head(self) -> str:
         """Path of the call that tells which commit the revision is."""
         return f"{self._api}/revision{self._revision}" if self.versioned else self._api

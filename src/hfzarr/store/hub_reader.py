@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from hfzarr.errors import HfzarrError, ReadError, StoreNotFoundError
 from hfzarr.store.hub_answers import (
@@ -15,6 +16,7 @@ from hfzarr.store.hub_answers import (
     span_of,
     take,
 )
+from hfzarr.store.hub_batch import HubBatch
 from hfzarr.store.hub_client import Ask, Login, running_client
 from hfzarr.store.hub_flights import Flights
 from hfzarr.store.hub_index import HubIndex
@@ -52,13 +54,17 @@ class HubReader:
     ----------
     index
         What the folder holds.
+    zips
+        Sources of zip files in it, by name.
     """
 
     def __init__(self, place: HubPlace, login: Login) -> None:
         self._login = login
         self._flights = Flights()
         self.index = HubIndex(place, login, self._flights)
+        self._batch = HubBatch(self.index, login)
         self._addresses: dict[str, Address] = {}
+        self.zips: dict[str, Any] = {}
 
     @property
     def place(self) -> HubPlace:
@@ -89,6 +95,16 @@ class HubReader:
             return await self._locate(key) is not None
         return found is not None
 
+    async def size(self, key: str) -> int | None:
+        """Return the size of an object in bytes, None where there is none; nothing is listed."""
+        found = await self._find(key)
+        if isinstance(found, Unknown):
+            address = self._addresses.get(key) or await self._locate(key)
+            if address is None or address.size is not None:
+                return None if address is None else address.size
+            (found,) = await self.index.entries([key])
+        return None if found is None else found.size
+
     async def _find(self, key: str) -> Entry | Unknown | None:
         found = self.index.known(key)
         # What was located is there.
@@ -97,8 +113,17 @@ class HubReader:
     async def _locate(self, key: str) -> Address | None:
         """Ask where an object's bytes can be had; None where there is no such object."""
         address: Address | None = await self._flights.once(
-            "locate", key, lambda: self._ask_where(key)
+            "locate", key, lambda: self._look_up(key)
         )
+        return address
+
+    async def _look_up(self, key: str) -> Address | None:
+        before = self._addresses.get(key)
+        refused = before is not None and not before.url
+        address = None if refused else await self._batch.find(key)
+        if address is None:
+            return await self._ask_where(key)
+        self._remember(key, address)
         return address
 
     async def _ask_where(self, key: str) -> Address | None:

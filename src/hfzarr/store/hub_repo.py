@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -14,6 +14,7 @@ from hfzarr.errors import HfzarrError, MissingDependencyError, TargetError
 from hfzarr.store.hub_answers import shown
 from hfzarr.store.hub_paths import HubPlace, parse_hub_url
 from hfzarr.store.hub_trouble import as_write_error, next_delay
+from hfzarr.store.options import StorageOptions
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -104,7 +105,7 @@ class HubRepo:
     place
         Its root.
     token
-        Whose right it is; None for the login of this machine.
+        Whose right it is, hidden; None for the login of this machine.
     endpoint
         Which Hub; None for that of huggingface_hub.
 
@@ -115,10 +116,14 @@ class HubRepo:
     """
 
     def __init__(
-        self, place: HubPlace, *, token: str | None = None, endpoint: str | None = None
+        self,
+        place: HubPlace,
+        *,
+        token: Callable[[], str | None] = lambda: None,
+        endpoint: str | None = None,
     ) -> None:
         self.place = place
-        self._given = token is not None
+        self._token = token
         try:
             from huggingface_hub import HfApi
         except ImportError as error:
@@ -126,7 +131,7 @@ class HubRepo:
                 f"the Hub needs a package that is not installed ({error}): "
                 'pip install "hfzarr[hub]"'
             ) from error
-        self._api: HfApi = HfApi(endpoint=endpoint, token=token)
+        self._api: HfApi = HfApi(endpoint=endpoint, token=token())
         if not place.versioned and not hasattr(self._api, "batch_bucket_files"):
             raise MissingDependencyError(
                 "this huggingface_hub cannot write to buckets: pip install -U huggingface_hub"
@@ -139,10 +144,10 @@ class HubRepo:
         raise TypeError(f"{self!r} may hold a token, and is not sent to other processes")
 
     @property
-    def options(self) -> Mapping[str, Any]:
+    def options(self) -> StorageOptions:
         """Storage options that read the same place with the same right."""
-        given = {"endpoint": self._api.endpoint}
-        return {**given, "token": self._api.token} if self._given else given
+        token = {} if self._token() is None else {"token": self._token()}
+        return StorageOptions.of({"endpoint": self._api.endpoint, **token})
 
     @property
     def _repo(self) -> dict[str, Any]:
@@ -247,9 +252,8 @@ class HubRepo:
         from zarr.core.sync import sync
 
         from hfzarr.store.hub_store import HubStore
-        from hfzarr.store.options import StorageOptions
 
-        return sync(HubStore(self.place.url, StorageOptions.of(self.options)).reader.get(path))
+        return sync(HubStore(self.place.url, self.options).reader.get(path))
 
     # Sending
 

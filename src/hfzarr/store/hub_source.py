@@ -11,16 +11,12 @@ from zarr.core.sync import sync
 from hfzarr.store.hub_store import HubStore, awaited
 from hfzarr.store.location import Location
 from hfzarr.store.options import StorageOptions
+from hfzarr.store.ranges import fetch_merged
 from hfzarr.store.source import ByteRange, Usage, copy_into
 
 __all__ = ["HubSource", "hub_source"]
 
 T = TypeVar("T")
-
-# Reading so many bytes in vain is cheaper than another request.
-_GAP = 64 * 2**10
-# Larger requests gain nothing, and one that fails is sent again whole.
-_MOST_MERGED = 8 * 2**20
 
 
 def hub_source(location: Location) -> HubSource:
@@ -92,25 +88,7 @@ class HubSource:
         return _sync(self._get_many(requests))
 
     async def _get_many(self, requests: Sequence[tuple[str, ByteRange]]) -> list[bytes | None]:
-        merged = merge_near(requests)
-        get = self.store.reader.get
-        tasks = [asyncio.ensure_future(get(key, wanted)) for key, wanted, _ in merged]
-        try:
-            replies = await asyncio.gather(*tasks)
-        except BaseException:
-            # One is an error: nobody waits for the others.
-            for task in tasks:
-                task.cancel()
-            raise
-        found: list[bytes | None] = [None] * len(requests)
-        for (_, wanted, members), reply in zip(merged, replies, strict=True):
-            if len(members) == 1:
-                found[members[0]] = reply
-                continue
-            for member in members:
-                part = requests[member][1]
-                found[member] = None if reply is None else _part(reply, wanted, part)
-        return found
+        return await fetch_merged(requests, self.store.reader.get)
 
     def probe(self, keys: Sequence[str]) -> list[bytes | PermissionError | None]:
         """Return many objects that may or may not be there; what is refused is an error here.
@@ -166,50 +144,6 @@ class HubSource:
 
     def close(self) -> None:
         """Keep the connections: they are those of all stores, and close by themselves."""
-
-
-def merge_near(
-    requests: Sequence[tuple[str, ByteRange]],
-) -> list[tuple[str, ByteRange, list[int]]]:
-    """Return requests that cover many, near ranges of one key as one.
-
-    Returns
-    -------
-    list of tuple
-        A key, a range, and which of the requests it covers.
-
-    Examples
-    --------
-    >>> merge_near([("a", (100, 200)), ("b", None), ("a", (0, 50)), ("b", None)])
-    [('a', (0, 200), [2, 0]), ('b', None, [1, 3])]
-    """
-    alike: dict[tuple[str, ByteRange], list[int]] = {}
-    ranges: dict[str, list[tuple[int, int, int]]] = {}
-    for member, (key, wanted) in enumerate(requests):
-        if wanted is not None and wanted[0] >= 0 and wanted[1] is not None:
-            ranges.setdefault(key, []).append((wanted[0], max(wanted[1], wanted[0]), member))
-        else:
-            alike.setdefault((key, wanted), []).append(member)
-    merged: list[tuple[str, ByteRange, list[int]]] = []
-    for key, parts in ranges.items():
-        first, last = -1, -1
-        members: list[int] = []
-        for start, stop, member in sorted(parts):
-            if members and start - last <= _GAP and max(stop, last) - first <= _MOST_MERGED:
-                last = max(last, stop)
-                members.append(member)
-                continue
-            if members:
-                merged.append((key, (first, last), members))
-            first, last, members = start, stop, [member]
-        merged.append((key, (first, last), members))
-    return merged + [(key, wanted, members) for (key, wanted), members in alike.items()]
-
-
-def _part(reply: bytes, wanted: ByteRange, part: ByteRange) -> bytes:
-    if wanted is None or part is None or wanted == part or part[1] is None:
-        return reply
-    return reply[part[0] - wanted[0] : part[1] - wanted[0]]
 
 
 def _sync(work: Coroutine[Any, Any, T]) -> T:

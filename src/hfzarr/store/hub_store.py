@@ -80,10 +80,13 @@ class HubStore(Store):
                 f"{url!r} was to be opened for writing, and a HubStore is read-only: the Hub takes "
                 "commits, not single objects. Write to a folder, and upload that."
             )
-        super().__init__(read_only=True)
         revision, options = _cut_revision(StorageOptions.of(storage_options))
-        self._login = Login(options)
-        self.reader = HubReader(parse_hub_url(url, revision), self._login)
+        self._begin(parse_hub_url(url, revision), Login(options))
+
+    def _begin(self, place: HubPlace, login: Login) -> None:
+        super().__init__(read_only=True)
+        self._login = login
+        self.reader = HubReader(place, login)
 
     def __reduce__(self) -> tuple[Any, tuple[type[HubStore], str, StorageOptions]]:
         return _again, (type(self), self.place.url, self._login.options)
@@ -191,9 +194,14 @@ _lock = threading.Lock()
 
 def _again(cls: type[HubStore], url: str, options: StorageOptions) -> HubStore:
     """Return a store from its pickle; all copies of one share what they learn of its commit."""
-    store = cls(url, options)
-    if store.place.pinned:
+    store = cls.__new__(cls)
+    store._begin(parse_hub_url(url), Login(options, checked=False))
+    try:
         name = (store.place, options, store._login.endpoint)
+    except (TargetError, ImportError):
+        # A variable of the environment or a package is missing: the first request will tell.
+        return store
+    if store.place.pinned:
         with _lock:
             store.reader = _readers.setdefault(name, store.reader)
             _readers.move_to_end(name)

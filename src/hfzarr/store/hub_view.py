@@ -10,7 +10,6 @@ from hfzarr.store.hub_outbox import Outbox
 from hfzarr.store.hub_repo import Parcel
 from hfzarr.store.hub_source import HubSource
 from hfzarr.store.hub_store import HubStore
-from hfzarr.store.options import StorageOptions
 from hfzarr.store.source import ByteRange, Usage, copy_into
 
 __all__ = ["HubView"]
@@ -73,7 +72,7 @@ class HubView:
             place = self._outbox.repo.place
             place = place if commit is None else place.at(commit)
             url = f"{place.url}/{self._path}".rstrip("/")
-            store = HubStore(url, StorageOptions.of(self._outbox.repo.options))
+            store = HubStore(url, self._outbox.repo.options)
             self._remote = (commit, HubSource(store))
             if commit is None:
                 # A bucket has no commits: what was listed before is of no use.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -13,6 +14,7 @@ from urllib.request import url2pathname
 
 from hfzarr.errors import TargetError
 from hfzarr.model.report import shorten
+from hfzarr.store.cache_place import CachePlace, split_cache
 from hfzarr.store.options import StorageOptions
 
 __all__ = ["Location", "join_path", "locate"]
@@ -41,6 +43,8 @@ class Location:
     carried
         JSON of the store's consolidated metadata, where whoever named the store brought it along,
         so that none is fetched.
+    cache
+        Where chunks are kept between runs; None where nothing is said of that.
     """
 
     kind: Literal["folder", "zip", "url", "object"]
@@ -49,12 +53,14 @@ class Location:
     storage_options: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
     held: Any = field(default=None, hash=False, repr=False)
     carried: str | None = field(default=None, hash=False, repr=False, compare=False)
+    cache: CachePlace | None = field(default=None, hash=False, repr=False, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Whoever has a token for the Hub has logged in where the pickle is opened, too.
         by_reference = self.url.startswith("hf://")
         options = StorageOptions.of(self.storage_options) if by_reference else self.storage_options
-        return _again, (self.kind, self.url, self.path, options, self.held, self.carried)
+        place = (self.kind, self.url, self.path)
+        return _again, (*place, options, self.held, self.carried, self.cache)
 
     def __repr__(self) -> str:
         path = f", path={self.path!r}" if self.path else ""
@@ -86,10 +92,21 @@ def _again(
     options: Mapping[str, Any] | StorageOptions,
     held: Any,
     carried: str | None,
+    cache: CachePlace | None,
 ) -> Location:
-    resolved = options.resolve() if isinstance(options, StorageOptions) else options
+    resolved: Any = options
+    if isinstance(options, StorageOptions):
+        # Raised here, it would end the worker that opens the pickle; the first request raises it.
+        with contextlib.suppress(TargetError):
+            resolved = options.resolve()
     return Location(
-        kind=kind, url=url, path=path, storage_options=resolved, held=held, carried=carried
+        kind=kind,
+        url=url,
+        path=path,
+        storage_options=resolved,
+        held=held,
+        carried=carried,
+        cache=cache,
     )
 
 
@@ -150,12 +167,12 @@ def locate(target: Any, storage_options: Mapping[str, Any] | None = None) -> Loc
         A path, an fsspec URL, a zarr store, group or array, a mapping with a ``"path"``, a
         location, or a handle, which has one.
     storage_options
-        Options for fsspec.
+        Options for fsspec, and ``"cache"`` and ``"cache_size"``, as for `CachePlace.of`.
 
     Raises
     ------
     TargetError
-        The target is of no kind that can be opened.
+        The target is of no kind that can be opened, or the cache is none.
 
     Examples
     --------
@@ -196,11 +213,12 @@ def _locate_text(text: str, options: dict[str, Any]) -> Location:
         if os.path.isfile(text):
             return Location(kind="zip", url=text)
         return Location(kind="folder", url=text)
+    options, cache = split_cache(options)
     bare = hide_secrets(text).rstrip("/").lower()
     # In a chain such as "zip://::s3://…" fsspec opens the zip by itself.
     zipped = bare.endswith(_ZIP_SUFFIXES) and "::" not in text
     kind: Literal["zip", "url"] = "zip" if zipped else "url"
-    return Location(kind=kind, url=text.rstrip("/"), storage_options=options)
+    return Location(kind=kind, url=text.rstrip("/"), storage_options=options, cache=cache)
 
 
 def _locate_zarr(target: Any) -> Location | None:

@@ -7,13 +7,13 @@ import json
 import os
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from hfzarr.errors import TargetError
 
-__all__ = ["StorageOptions"]
+__all__ = ["StorageOptions", "hidden"]
 
 _FROM_ENVIRONMENT = "env:"
 # Options whose text tells nothing that others must not know. The text of any other is a secret.
@@ -26,6 +26,8 @@ _TOLD = frozenset(
         "verify", "version_aware",
     ]
 )  # fmt: skip
+# Options that are ours: where chunks are kept on this machine.
+_OURS = frozenset(["cache", "cache_size"])
 # Options that hold options.
 _NESTING = frozenset(
     ["client_kwargs", "config_kwargs", "fs_args", "remote_options", "target_options", "fo_options"]
@@ -108,7 +110,11 @@ def _split(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     plain: dict[str, Any] = {}
     secret: dict[str, Any] = {}
     for name, value in options.items():
-        if name in _NESTING and isinstance(value, Mapping) and _named(value):
+        if name in _OURS and isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        if name in _OURS and isinstance(value, (str, int, float, type(None))):
+            plain[name] = value
+        elif name in _NESTING and isinstance(value, Mapping) and _named(value):
             told, hidden = _split(value)
             if told or not hidden:
                 plain[name] = told
@@ -196,3 +202,15 @@ def _looked_up(options: dict[str, Any]) -> dict[str, Any]:
         else:
             out[name] = value
     return out
+
+
+def hidden(secret: str | None) -> Callable[[], str | None]:
+    """Return a secret as a function, so that no repr and no traceback of what holds it shows it.
+
+    Examples
+    --------
+    >>> token = hidden("hf_abc")
+    >>> "abc" in repr(token), token()
+    (False, 'hf_abc')
+    """
+    return lambda: secret

@@ -290,7 +290,12 @@ def _stamp_of(info: Mapping[str, Any]) -> str | None:
     """Return what a file system says of an object as one text; None for a folder."""
     if info.get("type") == "directory":
         return None
-    told = [info[name] for name in (*_CHECKSUMS, *_TIMES) if info.get(name) is not None][:1]
+    # A time as well as a checksum: it says since when that holds.
+    known = (
+        next((info[name] for name in names if info.get(name) is not None), None)
+        for names in (_CHECKSUMS, _TIMES)
+    )
+    told = [one for one in known if one is not None]
     if info.get("size") is not None:
         told.append(info["size"])
     return "-".join(str(one).strip('"') for one in told) or "?"

@@ -6,10 +6,13 @@ import os
 import struct
 import threading
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any
 
-from hfzarr.errors import ReadError, StoreNotFoundError
+from hfzarr.errors import HfzarrError, LimitError, ReadError, StoreNotFoundError
+from hfzarr.model.document import check_document_size
+from hfzarr.model.limits import check_object_size, get_limits
+from hfzarr.model.report import shorten
 from hfzarr.store.location import hide_secrets
 from hfzarr.store.options import StorageOptions
 from hfzarr.store.remote import reaching
@@ -21,6 +24,13 @@ __all__ = ["ZipSource"]
 _ROOT_KEYS = frozenset(["zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata"])
 # Fixed part of a local file header: name and extra field follow it (PKWARE APPNOTE 4.3.7).
 _HEADER = struct.Struct("<26xHH")
+# The least that the directory has for an entry whose name has a letter or more, and how far from
+# the end of a file it is told how large it is: behind it, a comment of 64 KiB at most.
+_ENTRY = 47
+_TAIL = 2**16 + 128
+# Parts of a chunk's key below its array: one for each dimension, and "c".
+_KEY_DEPTH = 65
+_ENCRYPTED = 1  # the flag of an entry (PKWARE APPNOTE 4.4.4)
 
 
 class ZipSource:
@@ -46,6 +56,7 @@ class ZipSource:
         self._dirs: dict[str, set[str]] = {}
         self._offsets: dict[str, int] = {}
         self._prefix = ""
+        self._end = 0
 
     def __getstate__(self) -> tuple[str, dict[str, Any] | StorageOptions]:
         # Whoever has a token for the Hub has logged in where the pickle is opened, too.
@@ -96,15 +107,37 @@ class ZipSource:
             if self._zip is None:
                 self._file = self._open_file()
                 try:
-                    self._zip = zipfile.ZipFile(self._file)
-                except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+                    self._zip = self._read_directory(self._file)
+                except BaseException:
                     self._file.close()
-                    raise ReadError(
-                        f"{self.url!r} is not a readable zip file ({error}); it may be cut short. "
-                        "Fetch or write it again."
-                    ) from error
-                self._index(self._zip)
+                    self._zip = self._file = None
+                    raise
             return self._zip
+
+    def _read_directory(self, file: IO[bytes]) -> zipfile.ZipFile:
+        most = get_limits().max_entries
+        try:
+            self._end = file.seek(0, os.SEEK_END)
+            self._check_entries(_directory_size(file, self._end) // _ENTRY, most)
+            archive = zipfile.ZipFile(file)
+            self._check_entries(len(archive.filelist), most)
+        except LimitError:
+            raise
+        # struct.error, RuntimeError … : what a file that is no zip makes of zipfile is open.
+        except Exception as error:
+            raise ReadError(
+                f"{self.url!r} is not a readable zip file ({error or type(error).__name__}); it "
+                "may be cut short. Fetch or write it again."
+            ) from error
+        self._index(archive)
+        return archive
+
+    def _check_entries(self, count: int, most: int) -> None:
+        if count > most:
+            raise LimitError(
+                f"the zip {self.url!r} has {count:,} entries, and {most:,} is the limit. If it is "
+                f"to be trusted, raise it with hfzarr.set_limits(max_entries={count})."
+            )
 
     def _open_file(self) -> IO[bytes]:
         try:
@@ -121,7 +154,19 @@ class ZipSource:
             raise ReadError(f"cannot open the zip file {self.url!r}: {error}") from error
 
     def _index(self, archive: zipfile.ZipFile) -> None:
-        names = [info.filename for info in archive.infolist() if not info.is_dir()]
+        most = get_limits().max_depth + _KEY_DEPTH
+        names = []
+        for info in archive.infolist():
+            name = info.filename
+            if name.count("/") > most:
+                raise LimitError(
+                    f"the zip {self.url!r} has an entry in {name.count('/'):,} folders, "
+                    f"{shorten(name)}, and {most} is the limit. If it is to be trusted, raise it "
+                    "with hfzarr.set_limits(max_depth=...)."
+                )
+            # What climbs out, or is no name in a store, is nobody's key.
+            if not info.is_dir() and ".." not in name.split("/"):
+                names.append(name)
         tops = {name.split("/", 1)[0] for name in names}
         folders = {t for t in tops if t != "__MACOSX" and not t.startswith(".")}
         if not tops & _ROOT_KEYS and len(folders) == 1:
@@ -143,25 +188,36 @@ class ZipSource:
 
     def get(self, key: str, byte_range: ByteRange = None) -> bytes | None:
         """Return the entry at ``key``, or a part of it."""
-        archive = self._open()
-        try:
-            info = archive.getinfo(self._prefix + key)
-        except KeyError:
+        return self._get(key, byte_range, check_object_size)
+
+    def _get(
+        self, key: str, byte_range: ByteRange, check: Callable[[int, str], None]
+    ) -> bytes | None:
+        archive, info = self._open(), self._info(key)
+        if info is None:
             return None
-        if info.is_dir():
-            return None
+        if info.compress_type != zipfile.ZIP_STORED or byte_range is None:
+            # What an entry inflates to is never more than the directory says, or zipfile stops.
+            check(info.file_size, f"store {self.url!r}: {shorten(key)}")
         try:
+            if info.flag_bits & _ENCRYPTED:
+                raise ValueError("it is encrypted, and nobody here has the password")
             if info.compress_type == zipfile.ZIP_STORED and byte_range is not None:
                 return self._get_stored(info, byte_range)
             with self._lock:
                 data = archive.read(info)
-        # ValueError is what a file says that was closed meanwhile.
-        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, ValueError) as error:
-            raise ReadError(f"store {self.url!r}: cannot read {key!r}: {error}") from error
+        except (HfzarrError, MemoryError):
+            raise
+        # Each decompressor has errors of its own, and zipfile has RuntimeError for a password.
+        except Exception as error:
+            raise ReadError(
+                f"store {self.url!r}: cannot read {shorten(key)}: {error or type(error).__name__}"
+            ) from error
         return data if byte_range is None else data[_as_slice(byte_range, len(data))]
 
     def _get_stored(self, info: zipfile.ZipInfo, byte_range: ByteRange) -> bytes:
-        start, stop, _ = _as_slice(byte_range, info.file_size).indices(info.file_size)
+        size = min(info.file_size, info.compress_size)
+        start, stop, _ = _as_slice(byte_range, size).indices(size)
         return self._pread(self._offset(info) + start, max(stop - start, 0))
 
     def _offset(self, info: zipfile.ZipInfo) -> int:
@@ -177,6 +233,8 @@ class ZipSource:
         file = self._file
         if file is None:
             raise ReadError(f"the zip file {self.url!r} was closed while it was read")
+        # A directory may promise more than the file has: nothing is allocated for that.
+        count = min(count, max(self._end - start, 0))
         if self.local and hasattr(os, "pread"):
             return os.pread(file.fileno(), count, start)
         with self._lock:
@@ -189,7 +247,7 @@ class ZipSource:
 
     def probe(self, keys: Sequence[str]) -> list[bytes | PermissionError | None]:
         """Return many entries that may or may not be there."""
-        return [self.get(key) for key in keys]
+        return [self._get(key, None, check_document_size) for key in keys]
 
     def sizes(self, keys: Sequence[str]) -> list[int | None]:
         """Return the sizes of many entries in bytes, inflated, as the zip's directory has them."""
@@ -249,6 +307,22 @@ class ZipSource:
                 self._file.close()
             self._zip = self._file = None
             self._offsets = {}
+
+
+def _directory_size(file: IO[bytes], end: int) -> int:
+    """Return how many bytes the directory of a zip has, before it is read; 0 if it is not found.
+
+    See PKWARE APPNOTE 4.3.14 to 4.3.16.
+    """
+    file.seek(max(end - _TAIL, 0))
+    tail = file.read(_TAIL)
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0:
+        return 0
+    size = int.from_bytes(tail[at + 12 : at + 16], "little")
+    if size == 0xFFFFFFFF and (wide := tail.rfind(b"PK\x06\x06", 0, at)) >= 0:
+        size = int.from_bytes(tail[wide + 40 : wide + 48], "little")
+    return min(size, end)
 
 
 def _as_slice(byte_range: ByteRange, size: int) -> slice:

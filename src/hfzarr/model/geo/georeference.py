@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
+from hfzarr.model.document import parse_document
 from hfzarr.model.geo.conventions import (
     PROJ_KEYS,
     SPATIAL_KEYS,
@@ -228,7 +229,7 @@ def _read_crs(attrs: Mapping[str, Any], where: str, report: Report) -> Crs | Non
 
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text)
+        return parse_document(text)
     except ValueError:
         return text
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from hfzarr.model.document import parse_document
 from hfzarr.model.geo.conventions import crs_code, numbers
 from hfzarr.model.geo.georeference import (
     Affine,
@@ -100,7 +100,7 @@ def _crs(value: Any) -> Crs | None:
         return Crs(wkt=text)
     if text.startswith("{"):
         try:
-            parsed = json.loads(text)
+            parsed = parse_document(text)
         except ValueError:
             return None
         return _crs(parsed) if isinstance(parsed, Mapping) else None
