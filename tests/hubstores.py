@@ -13,7 +13,7 @@ import xarray as xr
 import zarr
 
 if TYPE_CHECKING:
-    from hfzarr.store.hub_source import HubSource
+    from hfzarr.store.hub.source import HubSource
 
 from hub import Hub, in_process, running_hub
 from hub.server import KNOBS
@@ -41,8 +41,8 @@ def hub(servers: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
         monkeypatch.setattr(servers, name, getattr(servers, name))
     monkeypatch.setattr(servers, "faults", [])
     # Commits of one name are not those of another test.
-    monkeypatch.setattr("hfzarr.store.hub_store._readers", OrderedDict())
-    monkeypatch.setattr("hfzarr.store.hub_client._DELAYS", (0.01, 0.02, 0.02))
+    monkeypatch.setattr("hfzarr.store.hub.store._readers", OrderedDict())
+    monkeypatch.setattr("hfzarr.store.hub.client._DELAYS", (0.01, 0.02, 0.02))
     return servers
 
 
@@ -90,8 +90,8 @@ def cells(hub: Hub, tmp_path: Path) -> np.ndarray[Any, Any]:
 
 
 def source(url: str = URL, **options: Any) -> HubSource:
-    from hfzarr.store.hub_source import HubSource
-    from hfzarr.store.hub_store import HubStore
+    from hfzarr.store.hub.source import HubSource
+    from hfzarr.store.hub.store import HubStore
 
     return HubSource(HubStore(url, options))
 

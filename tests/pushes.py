@@ -31,7 +31,7 @@ _PINNED = re.compile(
 @pytest.fixture
 def ada(hub: Hub, log_in: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> str:
     """The token of who pushes; nothing waits for long before it is tried again."""
-    monkeypatch.setattr("hfzarr.store.hub_trouble._DELAYS", (0.01, 0.02))
+    monkeypatch.setattr("hfzarr.store.hub.trouble._DELAYS", (0.01, 0.02))
     hasten(monkeypatch)
     return log_in("ada")
 
@@ -182,8 +182,8 @@ def files_below(folder: Path) -> Iterator[tuple[str, bytes]]:
 @pytest.fixture
 def batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few files make a batch, and two batches a commit, so that a small push has several."""
-    monkeypatch.setattr("hfzarr.store.hub_outbox._BATCH_FILES", 3)
-    monkeypatch.setattr("hfzarr.store.hub_outbox._COMMIT_FILES", 5)
+    monkeypatch.setattr("hfzarr.store.hub.outbox._BATCH_FILES", 3)
+    monkeypatch.setattr("hfzarr.store.hub.outbox._COMMIT_FILES", 5)
 
 
 class Scene:

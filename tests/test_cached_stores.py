@@ -30,10 +30,10 @@ pytest.importorskip("aiohttp")
 
 import hfzarr
 from hfzarr.errors import CacheWarning, HfzarrError, ReadError
-from hfzarr.store import cache_marks
-from hfzarr.store.cache_marks import Changes, Marks
-from hfzarr.store.cache_place import CachePlace
-from hfzarr.store.cached import CachedSource
+from hfzarr.store.cache import marks as cache_marks
+from hfzarr.store.cache.marks import Changes, Marks
+from hfzarr.store.cache.place import CachePlace
+from hfzarr.store.cache.source import CachedSource
 from hfzarr.store.connect import connect
 from hfzarr.store.location import locate
 from hfzarr.store.source import ByteRange, copy_into

@@ -27,9 +27,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfzarr.errors import CacheWarning, TargetError
-from hfzarr.store import disk_cache as module
-from hfzarr.store.cache_place import CachePlace, cache_of_environment, split_cache
-from hfzarr.store.disk_cache import DiskCache, disk_cache
+from hfzarr.store.cache import disk as module
+from hfzarr.store.cache.disk import DiskCache, disk_cache
+from hfzarr.store.cache.place import CachePlace, cache_of_environment, split_cache
 from hfzarr.store.location import locate
 from hfzarr.store.options import StorageOptions
 from smalldisks import read_only, small_disk
@@ -301,8 +301,8 @@ def _refuse(*args: Any, **kwargs: Any) -> None:
 
 WRITER = """
 import random, sys
-from hfzarr.store.cache_place import CachePlace
-from hfzarr.store.disk_cache import DiskCache
+from hfzarr.store.cache.place import CachePlace
+from hfzarr.store.cache.disk import DiskCache
 folder, size, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 cache, rng, hits = DiskCache(CachePlace(folder=folder, size=size)), random.Random(seed), 0
 for _ in range(200):
@@ -448,8 +448,8 @@ def test_a_full_disk_is_said_once(tmp_path: Path) -> None:
 def test_a_limit_on_files_is_said_once(tmp_path: Path) -> None:
     code = """
     import resource, sys, warnings
-    from hfzarr.store.cache_place import CachePlace
-    from hfzarr.store.disk_cache import DiskCache
+    from hfzarr.store.cache.place import CachePlace
+    from hfzarr.store.cache.disk import DiskCache
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
     cache = DiskCache(CachePlace(folder=sys.argv[1]))
     with warnings.catch_warnings(record=True) as told:

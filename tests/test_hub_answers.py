@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hfzarr.errors import ReadError, StoreNotFoundError, TargetError
-from hfzarr.store.hub_answers import (
+from hfzarr.store.hub.answers import (
     Reply,
     Span,
     address_of,
@@ -25,8 +25,8 @@ from hfzarr.store.hub_answers import (
     span_of,
     take,
 )
-from hfzarr.store.hub_listing import UNKNOWN, Listing
-from hfzarr.store.hub_paths import HubPlace, parse_hub_url
+from hfzarr.store.hub.listing import UNKNOWN, Listing
+from hfzarr.store.hub.paths import HubPlace, parse_hub_url
 
 # URLs
 

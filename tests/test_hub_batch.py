@@ -12,7 +12,7 @@ pytest.importorskip("huggingface_hub", minversion="1.0")
 pytest.importorskip("datasets")
 pytest.importorskip("aiohttp")
 
-from hfzarr.store.hub_source import HubSource
+from hfzarr.store.hub.source import HubSource
 from hub import Answer, Asked, Hub
 from hub.faults import cut_short, dropped, status, too_short
 from hubdownloads import downloads

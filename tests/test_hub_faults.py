@@ -22,8 +22,8 @@ pytest.importorskip("datasets")
 pytest.importorskip("aiohttp")
 
 from hfzarr.errors import HfzarrError, ReadError, StoreNotFoundError
-from hfzarr.store.hub_source import HubSource
-from hfzarr.store.hub_store import HubStore
+from hfzarr.store.hub.source import HubSource
+from hfzarr.store.hub.store import HubStore
 from hub import Answer, Asked, Hub
 from hub.faults import (
     Fault,

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from hfzarr.errors import HfzarrError, WriteError
 from hfzarr.plan.push import PushPlan, StorePush, fullest_folder, store_paths
-from hfzarr.store import hub_outbox
-from hfzarr.store.hub_outbox import Outbox
-from hfzarr.store.hub_paths import parse_hub_url
-from hfzarr.store.hub_repo import Parcel, Stored, parse_repo
+from hfzarr.store.hub import outbox as hub_outbox
+from hfzarr.store.hub.outbox import Outbox
+from hfzarr.store.hub.paths import parse_hub_url
+from hfzarr.store.hub.repo import Parcel, Stored, parse_repo
 
 
 class Repo:

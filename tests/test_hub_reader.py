@@ -27,8 +27,8 @@ pytest.importorskip("aiohttp")
 
 import hfzarr
 from hfzarr.errors import MissingDependencyError, ReadError, StoreNotFoundError, TargetError
-from hfzarr.store.hub_source import HubSource
-from hfzarr.store.hub_store import HubStore
+from hfzarr.store.hub.source import HubSource
+from hfzarr.store.hub.store import HubStore
 from hfzarr.store.location import locate
 from hfzarr.store.ranges import merge_near
 from hub import Answer, Asked, File, Hub, run_python
@@ -411,7 +411,7 @@ def test_dask_processes_read(hub: Hub, cells: np.ndarray, tmp_path: Path) -> Non
         f"""
         import json, pickle, dask, numpy as np
         import dask.array
-        from hfzarr.store.hub_store import HubStore
+        from hfzarr.store.hub.store import HubStore
         import zarr
 
         def main():
@@ -432,8 +432,8 @@ def test_a_process_ends_without_a_word(hub: Hub, cells: np.ndarray, tmp_path: Pa
     code = f"""
     import subprocess, sys
     code = '''
-    from hfzarr.store.hub_source import HubSource
-    from hfzarr.store.hub_store import HubStore
+    from hfzarr.store.hub.source import HubSource
+    from hfzarr.store.hub.store import HubStore
     print(len(HubSource(HubStore("{URL}")).get("zarr.json")))
     '''
     import textwrap
@@ -476,7 +476,7 @@ def test_the_endpoint_is_that_of_the_moment(
 
 
 def test_the_location_of_a_target_becomes_a_source(hub: Hub, cells: np.ndarray) -> None:
-    from hfzarr.store.hub_source import hub_source
+    from hfzarr.store.hub.source import hub_source
 
     made: Callable[[Any], HubSource] = hub_source
     one = made(locate(URL, {"token": False}))

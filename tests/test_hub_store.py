@@ -22,8 +22,8 @@ from zarr.core.buffer import Buffer, cpu, default_buffer_prototype
 from zarr.testing.store import StoreTests
 
 from hfzarr.errors import TargetError
-from hfzarr.store.hub_reader import HubReader
-from hfzarr.store.hub_store import HubStore
+from hfzarr.store.hub.reader import HubReader
+from hfzarr.store.hub.store import HubStore
 from hub import Hub
 from hubstores import hub as hub
 from hubstores import servers as servers

@@ -21,9 +21,9 @@ pytest.importorskip("aiohttp")
 
 from hfzarr.errors import HfzarrError, ReadError, StoreNotFoundError, TargetError
 from hfzarr.store.connect import connect
-from hfzarr.store.hub_paths import parse_hub_url
-from hfzarr.store.hub_root import names_a_repo
-from hfzarr.store.hub_zip import HubZipSource
+from hfzarr.store.hub.paths import parse_hub_url
+from hfzarr.store.hub.root import names_a_repo
+from hfzarr.store.hub.zip import HubZipSource
 from hfzarr.store.location import locate
 from hub import File, Hub
 from hub.faults import Fault, cut_short, dropped, status, too_short

@@ -28,7 +28,7 @@ import zarr
 import hfzarr
 from hfzarr.errors import TargetError
 from hfzarr.plan.shards import FileLimits
-from hfzarr.store.hub_store import HubStore
+from hfzarr.store.hub.store import HubStore
 from hub import Hub, run_python
 from hubstores import hub as hub
 from hubstores import log_in as log_in
@@ -333,7 +333,7 @@ def test_large_files_do_not_make_more_commits(
     hub: Hub, ada: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What lies outside of git takes no room in a commit."""
-    monkeypatch.setattr("hfzarr.store.hub_outbox._COMMIT_INLINE", 2**14)
+    monkeypatch.setattr("hfzarr.store.hub.outbox._COMMIT_INLINE", 2**14)
     for seed in range(4):
         write_small(tmp_path / "s" / f"{seed}.zarr", seed)
     push(tmp_path / "s", shard=None, max_disk="16 KiB")

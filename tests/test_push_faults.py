@@ -135,7 +135,7 @@ def test_a_commit_that_is_refused(
 # The process is killed
 
 PUSH = """
-import hfzarr, hfzarr.store.hub_outbox as outbox
+import hfzarr, hfzarr.store.hub.outbox as outbox
 outbox._BATCH_FILES, outbox._COMMIT_FILES = 3, 5
 hfzarr.push_to_hub({source!r}, "ada/cells", shard=[32, 32], progress=False, thumbnails=False)
 """
@@ -470,7 +470,7 @@ def test_the_pixels_that_were_sent_are_compared(
     hub: Hub, ada: str, tmp_path: Path, batches: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A shard that is not what it was made from is found before there is an index."""
-    from hfzarr.store.hub_repo import HubRepo
+    from hfzarr.store.hub.repo import HubRepo
 
     write_chunks(tmp_path / "1.zarr", 1)
     real = HubRepo.upload

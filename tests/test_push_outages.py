@@ -111,7 +111,7 @@ def test_an_index_is_never_there_in_part(
     for seed, name in enumerate(["train/1.zarr", "test/1.zarr", "val/1.zarr"]):
         write_small(tmp_path / "s" / name, seed)
     push(tmp_path / "s", metadata=False, thumbnails=False)
-    monkeypatch.setattr("hfzarr.store.hub_outbox._COMMIT_EVERY", -1.0)
+    monkeypatch.setattr("hfzarr.store.hub.outbox._COMMIT_EVERY", -1.0)
     push(tmp_path / "s", max_disk=2, thumbnails=False)
     repo = hub.repo(REPO)
     for oid in list(repo.commits):

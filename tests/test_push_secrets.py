@@ -64,7 +64,7 @@ def one(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def quick(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hfzarr.store.hub_trouble._DELAYS", (0.01,))
+    monkeypatch.setattr("hfzarr.store.hub.trouble._DELAYS", (0.01,))
 
 
 # Rights

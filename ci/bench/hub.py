@@ -123,7 +123,7 @@ def hfzarr() -> Callable[[str], Any]:
     import xarray as xr
     import zarr
 
-    from hfzarr.store.hub_store import HubStore
+    from hfzarr.store.hub.store import HubStore
 
     # What is imported at the first opening is no part of reading the Hub.
     memory = zarr.create_group({}, attributes={"ome": ome()})

@@ -171,6 +171,9 @@ def _variable(
     opening: Opening, meta: ArrayMeta, geo: GeoReference | None, masked: bool | None
 ) -> Variable:
     dims = meta.dims or (geo and dims_for(geo, meta.shape)) or meta.dim_names
+    if dims == (meta.name,) and meta.name not in opening.options.drop_variables:
+        # xarray makes an index of it, and so reads all of it.
+        check_coordinate_size(meta.size * meta.dtype.itemsize, meta.name)
     attrs = dict(meta.attrs)
     attrs.pop("_ARRAY_DIMENSIONS", None)
     if meta.zarr_format == 2:

@@ -11,7 +11,7 @@ from hfzarr.faces.local_origin import file_folders
 from hfzarr.faces.registration import need_datasets
 from hfzarr.faces.restoring import has_relative_stores, restore
 from hfzarr.rows.places import is_remote
-from hfzarr.store.cache_place import split_cache
+from hfzarr.store.cache.place import split_cache
 from hfzarr.store.options import StorageOptions
 
 if TYPE_CHECKING:

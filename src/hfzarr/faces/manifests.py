@@ -50,7 +50,7 @@ def names_a_table(target: Any, storage_options: Mapping[str, Any] | None = None)
     if isinstance(target, (str, os.PathLike)):
         text = os.fspath(target)
         if isinstance(text, str) and text.startswith("hf://"):
-            from hfzarr.store.hub_root import holds_a_table, names_a_repo
+            from hfzarr.store.hub.root import holds_a_table, names_a_repo
 
             if names_a_repo(text):
                 return holds_a_table(locate(text, storage_options))

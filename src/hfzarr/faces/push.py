@@ -21,7 +21,7 @@ from hfzarr.plan.push import Pushed, PushPlan
 from hfzarr.rows.manifest import Manifest
 from hfzarr.rows.pictures import check_pillow
 from hfzarr.run.push import Delivery
-from hfzarr.store.hub_repo import parse_repo
+from hfzarr.store.hub.repo import parse_repo
 from hfzarr.store.options import hidden
 
 if TYPE_CHECKING:

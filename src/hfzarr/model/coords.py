@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hfzarr.model.limits import check_coordinate_size
+
 __all__ = ["AxisCoord", "CoordSpec", "PlaneCoord"]
 
 
@@ -48,11 +50,17 @@ class AxisCoord:
     def values(self) -> npt.NDArray[np.float64]:
         """Return the positions, shape ``(size,)``.
 
+        Raises
+        ------
+        LimitError
+            There are more than fit in memory, by what `Limits` allow.
+
         Examples
         --------
         >>> AxisCoord(name="y", size=3, scale=0.5, offset=10.0).values()
         array([10. , 10.5, 11. ])
         """
+        check_coordinate_size(8 * self.size, self.name)
         return self.offset + self.scale * np.arange(self.size, dtype=np.float64)
 
 
@@ -95,6 +103,8 @@ class PlaneCoord:
         >>> plane.values(slice(1, 2))
         array([[10.5, 11.5, 12.5]])
         """
+        for size in self.shape:
+            check_coordinate_size(8 * size, self.name)
         i = np.arange(self.shape[0], dtype=np.float64)[rows]
         j = np.arange(self.shape[1], dtype=np.float64)[columns]
         if np.ndim(i) and np.ndim(j):

@@ -10,7 +10,7 @@ from typing import Any
 from hfzarr.errors import LimitError, TargetError
 from hfzarr.model.report import shorten
 
-__all__ = ["Limits", "check_object_size", "get_limits", "set_limits"]
+__all__ = ["Limits", "check_coordinate_size", "check_object_size", "get_limits", "set_limits"]
 
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _SIZE = re.compile(r"\s*(\d{1,18}(?:\.\d{1,6})?)\s*([KMGT]?)(?:iB|B)?\s*", re.IGNORECASE)
@@ -101,6 +101,23 @@ def check_object_size(nbytes: int, name: str) -> None:
         raise LimitError(
             f"{name} has {nbytes:,} bytes, and a chunk may have {most:,}. If the store is to be "
             f"trusted, allow it with hfzarr.set_limits(max_chunk={nbytes})."
+        )
+
+
+def check_coordinate_size(nbytes: int, name: str) -> None:
+    """Refuse a coordinate that would fill memory, before it is made or read.
+
+    Raises
+    ------
+    LimitError
+        It has more bytes than `Limits` allow.
+    """
+    most = get_limits().max_coordinate
+    if nbytes > most:
+        raise LimitError(
+            f"coordinate {shorten(name)} would take {nbytes:,} bytes of memory, and {most:,} is "
+            "the limit. Leave it out with drop_variables=, or, if the store is to be trusted, "
+            f"allow it with hfzarr.set_limits(max_coordinate={nbytes})."
         )
 
 

@@ -15,7 +15,7 @@ from hfzarr.errors import ReadError, StoreNotFoundError, TargetError
 from hfzarr.model.report import shorten
 from hfzarr.rows.columns import names_a_store
 from hfzarr.rows.records import column_of, record_columns
-from hfzarr.store.cache_place import split_cache
+from hfzarr.store.cache.place import split_cache
 from hfzarr.store.location import hide_secrets
 from hfzarr.store.remote import reaching
 

@@ -9,7 +9,7 @@ from typing import Any
 from hfzarr.errors import ReadError
 from hfzarr.rows.files import file_format, file_name, local_path
 from hfzarr.rows.places import scheme_of
-from hfzarr.store.cache_place import split_cache
+from hfzarr.store.cache.place import split_cache
 from hfzarr.store.location import hide_secrets
 from hfzarr.store.remote import reaching
 

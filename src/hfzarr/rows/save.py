@@ -18,7 +18,7 @@ from hfzarr.rows.files import file_format, file_name, local_path
 from hfzarr.rows.folders import STORE_FILES
 from hfzarr.rows.places import folder_of, texts_seen_from
 from hfzarr.rows.rules import check_rows
-from hfzarr.store.cache_place import split_cache
+from hfzarr.store.cache.place import split_cache
 from hfzarr.store.location import hide_secrets
 from hfzarr.store.remote import reaching
 

@@ -30,7 +30,7 @@ from hfzarr.rows.records import (
     record_columns,
     with_fact_types,
 )
-from hfzarr.store.hub_paths import HubPlace, parse_hub_url
+from hfzarr.store.hub.paths import HubPlace, parse_hub_url
 from hfzarr.store.location import hide_secrets
 from hfzarr.store.options import StorageOptions
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from hfzarr.errors import ReadError
 from hfzarr.store.files import StoreFile
 from hfzarr.store.folder import FolderSource
-from hfzarr.store.hub_outbox import Outbox
+from hfzarr.store.hub.outbox import Outbox
 from hfzarr.store.sink import write_error
 from hfzarr.store.source import Source
 

@@ -16,11 +16,11 @@ from hfzarr.run.execute import choose_executor
 from hfzarr.run.journal import Journal
 from hfzarr.run.reshard import Work, run
 from hfzarr.store.files import StoreFile
-from hfzarr.store.hub_outbox import Outbox
-from hfzarr.store.hub_paths import HubPlace
-from hfzarr.store.hub_record import PushRecord
-from hfzarr.store.hub_repo import HubRepo, Stored
-from hfzarr.store.hub_sink import HubSink
+from hfzarr.store.hub.outbox import Outbox
+from hfzarr.store.hub.paths import HubPlace
+from hfzarr.store.hub.record import PushRecord
+from hfzarr.store.hub.repo import HubRepo, Stored
+from hfzarr.store.hub.sink import HubSink
 from hfzarr.store.source import Source
 
 __all__ = ["Delivery"]

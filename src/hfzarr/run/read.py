@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hfzarr.errors import HfzarrError, ReadError
+from hfzarr.errors import HfzarrError, LimitError, ReadError
 from hfzarr.model.array import ArrayMeta
 from hfzarr.model.codecs import CodecChain, fast_chain
 from hfzarr.plan.axis import AxisRun, Indexer, normalize
@@ -196,10 +196,22 @@ class ArrayReader:
         )
 
     def _whole(self, chain: CodecChain, plan: Plan) -> npt.NDArray[Any]:
-        out = np.empty(plan.shape, self.meta.dtype)
+        out = self._room(plan)
         if out.size:
             self._run(chain, plan, out)
         return out.reshape(plan.result_shape)
+
+    def _room(self, plan: Plan) -> npt.NDArray[Any]:
+        try:
+            return np.empty(plan.shape, self.meta.dtype)
+        # ValueError is what NumPy raises for more than 2**63 bytes.
+        except (MemoryError, ValueError) as error:
+            nbytes = math.prod(plan.shape) * self.meta.dtype.itemsize
+            raise LimitError(
+                f"array {self.meta.path or '/'!r} in {self.source.url}: a selection of shape "
+                f"{plan.shape} takes {nbytes:,} bytes, which is more memory than there is. Select "
+                "less at once, or open it with chunks={}."
+            ) from error
 
     def _run(self, chain: CodecChain, plan: Plan, out: Target) -> None:
         job = Job(self.source, self.meta, chain, self._indexes, plan, out)
@@ -212,7 +224,7 @@ class ArrayReader:
             requests = advance(steps, self.source.get_many(requests))
 
     async def _run_async(self, chain: CodecChain, plan: Plan) -> npt.NDArray[Any]:
-        out = np.empty(plan.shape, self.meta.dtype)
+        out = self._room(plan)
         job = Job(self.source, self.meta, chain, self._indexes, plan, out)
         steps, get = job.steps(plan), self.source.get_async
         requests = await asyncio.to_thread(advance, steps, None) if out.size else None

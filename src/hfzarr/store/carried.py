@@ -9,12 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hfzarr.errors import (
-    ChangedSourceError,
-    InvalidMetadataError,
-    LimitError,
-    StoreNotFoundError,
-)
+from hfzarr.errors import ChangedSourceError, InvalidMetadataError, StoreNotFoundError
 from hfzarr.model.document import parse_document
 from hfzarr.model.report import shorten
 from hfzarr.store.connect import connect
@@ -223,8 +218,6 @@ class _Carried:
         """Return whether chunks mean the same by the store's own document."""
         try:
             there = parse_document(own)
-        except LimitError:
-            raise
         except ValueError:
             return False
         # As text, in which what is not a number equals itself.
@@ -265,9 +258,7 @@ def _is_metadata(key: str) -> bool:
 def _key(text: str, url: str) -> str:
     """Return which document of a store's root the text is."""
     try:
-        document = parse_document(text, f"the metadata that came along with {url!r}")
-    except LimitError:
-        raise
+        document = parse_document(text, "it")
     except (TypeError, ValueError) as error:
         raise _unsound(url, f"is no JSON ({error})", text) from error
     if isinstance(document, dict) and isinstance(members := document.get("metadata"), dict):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hfzarr.errors import ReadError, StoreNotFoundError, TargetError
-from hfzarr.store.cache_place import cache_of_environment
+from hfzarr.store.cache.place import cache_of_environment
 from hfzarr.store.folder import FolderSource
 from hfzarr.store.folder_sink import FolderSink
 from hfzarr.store.location import Location
@@ -62,7 +62,7 @@ def connect(location: Location, *, carried: bool = True) -> Source:
                 "folder, a zip (.zarr.zip, .ozx) or a URL; if it is a zip, it is cut short."
             )
         if location.url.startswith("hf://"):
-            from hfzarr.store.hub_zip import hub_zip_source
+            from hfzarr.store.hub.zip import hub_zip_source
 
             return hub_zip_source(location)
         return ZipSource(location.url, location.storage_options)
@@ -74,7 +74,7 @@ def _keeping(source: Source, location: Location) -> Source:
     place = cache_of_environment() if location.cache is None else location.cache
     if not place or location.kind != "url":
         return source
-    from hfzarr.store.cached import cached_source
+    from hfzarr.store.cache.source import cached_source
 
     return cached_source(source, location, place)
 
@@ -108,7 +108,7 @@ def _connect_zarr(location: Location) -> Source:
     if held is not None:
         return ZarrSource(MemoryStore(_buffers(held)), location.url)
     if location.url.startswith("hf://"):
-        from hfzarr.store.hub_source import hub_source
+        from hfzarr.store.hub.source import hub_source
 
         return hub_source(location)
     from hfzarr.store.object_source import object_source

@@ -14,7 +14,7 @@ from urllib.request import url2pathname
 
 from hfzarr.errors import TargetError
 from hfzarr.model.report import shorten
-from hfzarr.store.cache_place import CachePlace, split_cache
+from hfzarr.store.cache.place import CachePlace, split_cache
 from hfzarr.store.options import StorageOptions
 
 __all__ = ["Location", "join_path", "locate"]

@@ -8,7 +8,7 @@ import uuid
 from dataclasses import asdict, dataclass
 
 from hfzarr.errors import WriteError
-from hfzarr.store.hub_outbox import Outbox
+from hfzarr.store.hub.outbox import Outbox
 
 __all__ = ["PushRecord", "Recorded"]
 

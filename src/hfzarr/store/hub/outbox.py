@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from hfzarr.errors import WriteError
-from hfzarr.store.hub_repo import HubRepo, Parcel, Stored
+from hfzarr.store.hub.repo import HubRepo, Parcel, Stored
 from hfzarr.store.sink import Bytes
 
 __all__ = ["Outbox"]

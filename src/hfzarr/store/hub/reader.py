@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from hfzarr.errors import HfzarrError, ReadError, StoreNotFoundError
-from hfzarr.store.hub_answers import (
+from hfzarr.store.hub.answers import (
     Address,
     Reply,
     address_of,
@@ -16,12 +16,12 @@ from hfzarr.store.hub_answers import (
     span_of,
     take,
 )
-from hfzarr.store.hub_batch import HubBatch
-from hfzarr.store.hub_client import Ask, Login, running_client
-from hfzarr.store.hub_flights import Flights
-from hfzarr.store.hub_index import HubIndex
-from hfzarr.store.hub_listing import Entry, Unknown
-from hfzarr.store.hub_paths import HubPlace
+from hfzarr.store.hub.batch import HubBatch
+from hfzarr.store.hub.client import Ask, Login, running_client
+from hfzarr.store.hub.flights import Flights
+from hfzarr.store.hub.index import HubIndex
+from hfzarr.store.hub.listing import Entry, Unknown
+from hfzarr.store.hub.paths import HubPlace
 from hfzarr.store.source import ByteRange
 
 __all__ = ["HubReader"]

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import IO, NamedTuple
 
 from hfzarr.errors import CacheWarning
-from hfzarr.store.cache_place import CachePlace
+from hfzarr.store.cache.place import CachePlace
 
 __all__ = ["DiskCache", "disk_cache"]
 

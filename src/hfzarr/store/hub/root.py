@@ -6,10 +6,10 @@ import re
 
 from zarr.core.sync import sync
 
-from hfzarr.store.hub_client import Login
-from hfzarr.store.hub_paths import parse_hub_url
-from hfzarr.store.hub_reader import HubReader
-from hfzarr.store.hub_store import HubStore
+from hfzarr.store.hub.client import Login
+from hfzarr.store.hub.paths import parse_hub_url
+from hfzarr.store.hub.reader import HubReader
+from hfzarr.store.hub.store import HubStore
 from hfzarr.store.location import Location
 from hfzarr.store.options import StorageOptions
 

@@ -7,12 +7,13 @@ import re
 
 from hfzarr.errors import HfzarrError, WriteError
 from hfzarr.model.report import shorten
-from hfzarr.store.hub_answers import retry_delay
+from hfzarr.store.hub.answers import retry_delay
 
 __all__ = ["as_write_error", "next_delay"]
 
 _LOGIN = "Log in with `hf auth login`, set HF_TOKEN, or give token=, with the right to write."
-_TRANSIENT = frozenset([408, 429, 500, 502, 503, 504])
+# 412: somebody else committed at the same moment.
+_TRANSIENT = frozenset([408, 412, 429, 500, 502, 503, 504])
 # Packages whose errors are those of a connection.
 _NETWORK = frozenset(["httpx", "httpx2", "httpcore", "requests", "urllib3", "hf_xet"])
 # Waits between attempts, s; some chance is added.

@@ -20,9 +20,9 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.core.sync import _get_loop
 
 from hfzarr.errors import TargetError
-from hfzarr.store.hub_client import Login
-from hfzarr.store.hub_paths import HubPlace, parse_hub_url
-from hfzarr.store.hub_reader import HubReader
+from hfzarr.store.hub.client import Login
+from hfzarr.store.hub.paths import HubPlace, parse_hub_url
+from hfzarr.store.hub.reader import HubReader
 from hfzarr.store.options import StorageOptions
 from hfzarr.store.source import ByteRange
 

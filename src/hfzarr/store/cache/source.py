@@ -11,10 +11,10 @@ from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 from hfzarr.errors import HfzarrError
-from hfzarr.store.cache_marks import Changes, Mark, Marks, is_dated, marks_of
-from hfzarr.store.cache_place import CachePlace
-from hfzarr.store.disk_cache import disk_cache
-from hfzarr.store.hub_paths import parse_hub_url
+from hfzarr.store.cache.disk import disk_cache
+from hfzarr.store.cache.marks import Changes, Mark, Marks, is_dated, marks_of
+from hfzarr.store.cache.place import CachePlace
+from hfzarr.store.hub.paths import parse_hub_url
 from hfzarr.store.location import Location
 from hfzarr.store.options import StorageOptions
 from hfzarr.store.source import ByteRange, Source, Usage, copy_into

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from hfzarr.errors import MissingDependencyError, ReadError, TargetError
-from hfzarr.store.hub_answers import Reply, origin, retry_delay, shown
+from hfzarr.store.hub.answers import Reply, origin, retry_delay, shown
 from hfzarr.store.options import StorageOptions, hidden
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Sequence
 
 from hfzarr.store.folder import FolderSource
-from hfzarr.store.hub_outbox import Outbox
-from hfzarr.store.hub_repo import Parcel
-from hfzarr.store.hub_source import HubSource
-from hfzarr.store.hub_store import HubStore
+from hfzarr.store.hub.outbox import Outbox
+from hfzarr.store.hub.repo import Parcel
+from hfzarr.store.hub.source import HubSource
+from hfzarr.store.hub.store import HubStore
 from hfzarr.store.source import ByteRange, Usage, copy_into
 
 __all__ = ["HubView"]

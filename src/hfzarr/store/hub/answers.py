@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 
 from hfzarr.errors import HfzarrError, ReadError, StoreNotFoundError
 from hfzarr.model.report import shorten
-from hfzarr.store.hub_paths import HubPlace
+from hfzarr.store.hub.paths import HubPlace
 from hfzarr.store.source import ByteRange
 
 __all__ = [

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from zarr.core.sync import sync
 
-from hfzarr.store.hub_store import HubStore, awaited
+from hfzarr.store.hub.store import HubStore, awaited
 from hfzarr.store.location import Location
 from hfzarr.store.options import StorageOptions
 from hfzarr.store.ranges import fetch_merged

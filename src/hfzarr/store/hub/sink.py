@@ -12,8 +12,8 @@ from typing import NoReturn, Self
 
 from hfzarr.errors import WriteError
 from hfzarr.store.folder_sink import FolderFile, FolderSink
-from hfzarr.store.hub_outbox import Outbox
-from hfzarr.store.hub_view import HubView
+from hfzarr.store.hub.outbox import Outbox
+from hfzarr.store.hub.view import HubView
 from hfzarr.store.sink import WORK, Bytes, check_key, write_error
 
 __all__ = ["HubSink"]

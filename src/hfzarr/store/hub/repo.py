@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from hfzarr.errors import HfzarrError, MissingDependencyError, TargetError
-from hfzarr.store.hub_answers import shown
-from hfzarr.store.hub_paths import HubPlace, parse_hub_url
-from hfzarr.store.hub_trouble import as_write_error, next_delay
+from hfzarr.store.hub.answers import shown
+from hfzarr.store.hub.paths import HubPlace, parse_hub_url
+from hfzarr.store.hub.trouble import as_write_error, next_delay
 from hfzarr.store.options import StorageOptions
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ class HubRepo:
         """Return a small file; None where there is none."""
         from zarr.core.sync import sync
 
-        from hfzarr.store.hub_store import HubStore
+        from hfzarr.store.hub.store import HubStore
 
         return sync(HubStore(self.place.url, self.options).reader.get(path))
 

@@ -11,10 +11,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from hfzarr.errors import HfzarrError
-from hfzarr.store.hub_answers import Address, Reply, address_of
-from hfzarr.store.hub_client import Ask, Login
-from hfzarr.store.hub_index import HubIndex
-from hfzarr.store.hub_listing import Entry
+from hfzarr.store.hub.answers import Address, Reply, address_of
+from hfzarr.store.hub.client import Ask, Login
+from hfzarr.store.hub.index import HubIndex
+from hfzarr.store.hub.listing import Entry
 
 __all__ = ["HubBatch"]
 

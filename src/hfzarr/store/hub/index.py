@@ -11,11 +11,11 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from hfzarr.errors import HfzarrError, ReadError
-from hfzarr.store.hub_answers import Reply, origin, refusal, shown
-from hfzarr.store.hub_client import Ask, Login, running_client
-from hfzarr.store.hub_flights import Flights
-from hfzarr.store.hub_listing import UNKNOWN, Entry, Listing, Unknown
-from hfzarr.store.hub_paths import HubPlace
+from hfzarr.store.hub.answers import Reply, origin, refusal, shown
+from hfzarr.store.hub.client import Ask, Login, running_client
+from hfzarr.store.hub.flights import Flights
+from hfzarr.store.hub.listing import UNKNOWN, Entry, Listing, Unknown
+from hfzarr.store.hub.paths import HubPlace
 
 __all__ = ["HubIndex"]
 

@@ -13,9 +13,9 @@ from typing import Any
 from zarr.core.sync import sync
 
 from hfzarr.errors import HfzarrError, ReadError, StoreNotFoundError
-from hfzarr.store.hub_answers import span_of
-from hfzarr.store.hub_source import HubSource
-from hfzarr.store.hub_store import HubStore
+from hfzarr.store.hub.answers import span_of
+from hfzarr.store.hub.source import HubSource
+from hfzarr.store.hub.store import HubStore
 from hfzarr.store.location import Location
 from hfzarr.store.options import StorageOptions
 from hfzarr.store.source import ByteRange

@@ -1,0 +1,1 @@
+"""Chunks of remote stores, kept on this machine between runs."""
