@@ -16,11 +16,11 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from hfzarr.store import object_client
 from hfzarr.store.connect import connect
 from hfzarr.store.location import locate
-from hfzarr.store.object_options import ObjectPlace
-from hfzarr.store.object_source import ObjectSource
+from hfzarr.store.objects import client as object_client
+from hfzarr.store.objects.options import ObjectPlace
+from hfzarr.store.objects.source import ObjectSource
 from hfzarr.store.wrapped import ZarrSource
 from servers import s3_server
 

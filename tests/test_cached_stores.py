@@ -701,7 +701,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         monkeypatch.setattr(kind, "get_many", get_many)
 
-    from hfzarr.store.object_source import ObjectSource
+    from hfzarr.store.objects.source import ObjectSource
     from hfzarr.store.wrapped import ZarrSource
 
     counting(ObjectSource)

@@ -50,4 +50,4 @@ def test_no_advice_hides_what_is_there() -> None:
 
 def test_of_a_module() -> None:
     assert "scan()" in advice("module", "read_zarr")
-    assert "reshard()" in advice("module", "push_to_hub_zarr")
+    assert "push_to_hub()" in advice("module", "push_to_hub_zarr")

@@ -16,9 +16,9 @@ from urllib.parse import unquote
 import pytest
 
 from hfzarr.errors import HfzarrError, ReadError
-from hfzarr.store import object_client
-from hfzarr.store.object_source import ObjectSource
-from hfzarr.store.object_trouble import Unfit, trouble_of
+from hfzarr.store.objects import client as object_client
+from hfzarr.store.objects.source import ObjectSource
+from hfzarr.store.objects.trouble import Unfit, trouble_of
 from objectservers import (
     DATA,
     SECRET,

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from hfzarr.errors import ReadError
-from hfzarr.store import object_client, object_region
 from hfzarr.store.connect import connect
 from hfzarr.store.location import locate
-from hfzarr.store.object_options import Keys, Login, fsspec_defaults, object_place
+from hfzarr.store.objects import client as object_client
+from hfzarr.store.objects import region as object_region
+from hfzarr.store.objects.options import Keys, Login, fsspec_defaults, object_place
 from hfzarr.store.wrapped import ZarrSource
 from objectservers import (
     DATA,

@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfzarr.errors import ReadError
-from hfzarr.store import object_client
-from hfzarr.store.object_source import ObjectSource
+from hfzarr.store.objects import client as object_client
+from hfzarr.store.objects.source import ObjectSource
 from hfzarr.store.ranges import fetch_merged
 from objectservers import (
     DATA,

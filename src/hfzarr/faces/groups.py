@@ -31,6 +31,7 @@ from hfzarr.model.geo import (
     legacy_georeference,
     spatial_dims,
 )
+from hfzarr.model.limits import check_coordinate_size
 
 __all__ = [
     "array_dataset",

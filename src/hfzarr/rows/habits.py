@@ -39,7 +39,7 @@ _MANIFEST = {
 }
 _MODULE = {
     "read_zarr": "scan() or open_manifest()",
-    "push_to_hub_zarr": "reshard(), then huggingface_hub.upload_folder()",
+    "push_to_hub_zarr": "push_to_hub()",
     "open": "ZarrHandle(place), or xarray.open_dataset(place, engine='hfzarr')",
     "load_manifest": "open_manifest()",
     "read_manifest": "open_manifest()",

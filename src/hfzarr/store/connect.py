@@ -111,7 +111,7 @@ def _connect_zarr(location: Location) -> Source:
         from hfzarr.store.hub.source import hub_source
 
         return hub_source(location)
-    from hfzarr.store.object_source import object_source
+    from hfzarr.store.objects.source import object_source
 
     if (objects := object_source(location)) is not None:
         return objects

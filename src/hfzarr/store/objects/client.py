@@ -12,10 +12,10 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hfzarr.store.object_login import signing
-from hfzarr.store.object_options import Keys, Login, ObjectPlace
-from hfzarr.store.object_region import region_of
-from hfzarr.store.object_trouble import Trouble, Unfit, trouble_of
+from hfzarr.store.objects.login import signing
+from hfzarr.store.objects.options import Keys, Login, ObjectPlace
+from hfzarr.store.objects.region import region_of
+from hfzarr.store.objects.trouble import Trouble, Unfit, trouble_of
 from hfzarr.store.options import StorageOptions
 from hfzarr.store.ranges import cut
 from hfzarr.store.source import ByteRange

@@ -6,8 +6,8 @@ import datetime
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hfzarr.store.object_options import Keys, Login, ObjectPlace
-from hfzarr.store.object_trouble import Trouble
+from hfzarr.store.objects.options import Keys, Login, ObjectPlace
+from hfzarr.store.objects.trouble import Trouble
 
 __all__ = ["signing"]
 

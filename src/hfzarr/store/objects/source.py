@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 from hfzarr.errors import HfzarrError, ReadError
 from hfzarr.store.location import Location, hide_secrets
-from hfzarr.store.object_client import ObjectClient, client_of, is_served_here
-from hfzarr.store.object_options import ObjectPlace, fsspec_defaults, object_place
-from hfzarr.store.object_trouble import Trouble, Unfit
+from hfzarr.store.objects.client import ObjectClient, client_of, is_served_here
+from hfzarr.store.objects.options import ObjectPlace, fsspec_defaults, object_place
+from hfzarr.store.objects.trouble import Trouble, Unfit
 from hfzarr.store.options import StorageOptions
 from hfzarr.store.ranges import fetch_merged
 from hfzarr.store.remote import reaching

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from hfzarr.store.aws_configuration import configured
+from hfzarr.store.objects.aws_configuration import configured
 
 __all__ = ["Keys", "Login", "ObjectPlace", "fsspec_defaults", "object_place"]
 

@@ -1,0 +1,1 @@
+"""Buckets and web servers, read by obstore."""
