@@ -8,6 +8,7 @@ import os
 import posixpath
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from hfzarr.errors import HfzarrError, TargetError
@@ -34,6 +35,8 @@ __all__ = ["PushJob", "Wanted", "around", "look_at", "places_of"]
 
 Shard = Lengths | str | None
 
+# Most of it is waiting.
+_LOOKED_AT_ONCE = 16
 # A store of fewer files is left as it is, unless the repo would have too many.
 _FEW_FILES = 1000
 _FEW_OF_MANY = 50
@@ -140,22 +143,33 @@ def look_at(
         # What is written anew is a folder.
         names = [re.sub(r"\.(zip|ozx)$", "", name, flags=re.IGNORECASE) for name in names]
     names = store_paths(names)
+    wishes = [
+        (url, handle, path) for (url, handle), path in zip(stores.items(), names, strict=True)
+    ]
+
+    def look(one: tuple[str, ZarrHandle, str]) -> PushJob:
+        with naming(locate(one[0]).shown):
+            return _look(*one, wanted, _FEW_FILES)
+
     jobs: list[PushJob] = []
-    for (url, handle), path in zip(stores.items(), names, strict=True):
-        with naming(locate(url).shown):
-            jobs.append(_look(url, handle, path, wanted, _FEW_FILES))
-        tell()
-    if (
-        wanted.shard == "auto"
-        and sum(one.push.files_after for one in jobs) > wanted.limits.per_store
-    ):
-        jobs = [
-            _look(url, handle, one.push.path, wanted, _FEW_OF_MANY)
-            if one.work is None and len(one.files) > _FEW_OF_MANY
-            else one
-            for one, (url, handle) in zip(jobs, stores.items(), strict=True)
-        ]
-    return jobs
+    with ThreadPoolExecutor(_LOOKED_AT_ONCE, thread_name_prefix="hfzarr-push") as pool:
+        try:
+            for job in pool.map(look, wishes):
+                jobs.append(job)
+                tell()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    total = sum(one.push.files_after for one in jobs)
+    if wanted.shard != "auto" or total <= wanted.limits.per_store:
+        return jobs
+    # Each has few files, and all of them too many.
+    return [
+        _look(*wish, wanted, _FEW_OF_MANY)
+        if job.work is None and len(job.files) > _FEW_OF_MANY
+        else job
+        for job, wish in zip(jobs, wishes, strict=True)
+    ]
 
 
 def _names(urls: Sequence[str], base: str) -> list[str]:
