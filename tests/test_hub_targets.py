@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import pytest
 import xarray as xr
@@ -355,6 +356,8 @@ def test_a_repo_that_is_a_store_stays_one(hub: Hub, tmp_path: Path, kind: str) -
     np.testing.assert_array_equal(image(url)[:64, :64].values, data[:64, :64])
     # One more than for a store in a repo, to see what the repo is.
     assert len(hub.log) <= 7
+    if kind == "bucket" and not hasattr(huggingface_hub.HfApi, "batch_bucket_files"):
+        return  # its file system reads none at their roots
     np.testing.assert_array_equal(zarr.open_group(url, mode="r")["0"][:9], data[:9])  # type: ignore[index]
 
 

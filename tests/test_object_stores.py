@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import xarray as xr
@@ -80,6 +81,8 @@ def test_what_is_absent_or_empty(source: ObjectSource) -> None:
 def test_stamps_are_those_of_fsspec(server: Server) -> None:
     """A process that was forked has only those, and must not take an object for another."""
     url = f"{server.url}/lab/a.zarr"
+    if "Last-Modified" not in fsspec.filesystem("http").info(f"{url}/x"):
+        pytest.skip("this fsspec does not tell times of web servers")
     assert open_source(url).stamps(["x", "y"]) == fsspec_source(url).stamps(["x", "y"])
     server.faults = [lambda handler, answer: answer.headers.pop("Last-Modified", None) and None]
     assert open_source(url).stamps(["x", "y"]) == fsspec_source(url).stamps(["x", "y"])

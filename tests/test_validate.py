@@ -192,12 +192,12 @@ def test_a_zip_and_a_part_of_a_store(tmp_path: Path) -> None:
 
 
 def test_only_who_claims_cf_is_judged_by_it(tmp_path: Path) -> None:
-    for claim, valid in (("CF-1.10", False), ("none", True)):
+    for claim, judged in (("CF-1.10", True), ("none", False)):
         root = zarr.create_group(tmp_path / f"{claim}.zarr", attributes={"Conventions": claim})
         below = root.create_group("below")
         array = below.create_array("t", shape=(2,), dtype="f4", dimension_names=["y"])
         array.attrs["coordinates"] = "lat"
-        assert validate(tmp_path / f"{claim}.zarr").valid == valid
+        assert ("'lat'" in str(validate(tmp_path / f"{claim}.zarr"))) == judged
 
 
 # --- the command ----------------------------------------------------------------------------------
