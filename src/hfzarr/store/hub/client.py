@@ -281,7 +281,7 @@ class HubClient:
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
                 return None, login.hide(f"{type(error).__name__}: {error}".rstrip(": "))
             except asyncio.CancelledError:
-                # aiohttp 3.9 may hand on what another task was cancelled by.
+                # aiohttp may hand on what another task was cancelled by.
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
                     raise
