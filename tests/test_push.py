@@ -416,3 +416,12 @@ def test_what_was_done_is_told(hub: Hub, ada: str, folder: Path) -> None:
     assert done.nbytes - sum(map(len, sent)) == len(hub.files(REPO)[".hfzarr/pushed.jsonl"])
     assert 0 < done.seconds <= time.monotonic() - began
     assert "3 rows of 3 stores in hf://datasets/ada/cells" in str(done)
+
+
+def test_a_file_that_the_hub_does_not_take_is_refused(
+    hub: Hub, ada: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hfzarr.plan.push.LARGEST_FILE", 500)
+    with pytest.raises(TargetError, match=r"a file of .*, and the Hub takes 500 B"):
+        push(folder)
+    assert ("datasets", REPO) not in hub.state.repos

@@ -223,6 +223,7 @@ def _look(url: str, handle: ZarrHandle, path: str, wanted: Wanted, few: int) -> 
         files_after=len(files),
         nbytes=sum(one.size for one in files),
         fullest=fullest_folder(one.key for one in files),
+        largest=max((one.size for one in files), default=0),
     )
     job = PushJob(
         push=push,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import html
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from hfzarr.plan.html import sheet
 from hfzarr.plan.reshard import in_units
 from hfzarr.plan.shards import FileLimits
 
@@ -19,6 +19,8 @@ __all__ = ["PushPlan", "Pushed", "StorePush", "fullest_folder", "store_paths"]
 #: nothing, as what was pushed before is still what it was made from.
 PushRoute = Literal["copy", "reshard", "keep"]
 
+#: Bytes of a file that the Hub takes.
+LARGEST_FILE = 200 * 10**9
 # More stores in one folder are spread over folders below it.
 _MOST_BESIDE = 5000
 _SHOWN = 30
@@ -45,6 +47,8 @@ class StorePush:
         Bytes of the files now.
     fullest
         Files and folders in the fullest folder that it becomes.
+    largest
+        Bytes of its largest file now.
     note
         Why it is done this way, where that is not plain.
     """
@@ -56,6 +60,7 @@ class StorePush:
     files_after: int
     nbytes: int
     fullest: int
+    largest: int = 0
     note: str = ""
 
 
@@ -122,6 +127,11 @@ class PushPlan:
                     f"{self.limits.per_folder:,}. Let it be resharded (shard='auto', or a size "
                     "such as '512 MiB')."
                 )
+            if one.route == "copy" and one.largest > LARGEST_FILE:
+                return (
+                    f"{one.source!r} has a file of {in_units(one.largest)}, and the Hub takes "
+                    f"{in_units(LARGEST_FILE)}. Write it anew with smaller shards (shard='1 GiB')."
+                )
         beside = Counter(one.path.rpartition("/")[0] for one in self.stores)
         for folder, count in beside.items():
             if count > self.limits.per_folder:
@@ -154,16 +164,7 @@ class PushPlan:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        head, *rows = [[html.escape(cell) for cell in row] for row in self._table()]
-        cells = "".join(f"<th>{cell}</th>" for cell in head)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows
-        )
-        closing = "<br>".join(html.escape(line) for line in self._closing())
-        return (
-            f"<p>{html.escape(self._title())}</p><table><thead><tr>{cells}</tr></thead>"
-            f"<tbody>{body}</tbody></table><p>{closing}</p>"
-        )
+        return sheet(self._title(), self._table(), self._closing(), texts=3)
 
     def _title(self) -> str:
         index = "" if self.repo == self.data_repo else f", the index to {self.repo}"
