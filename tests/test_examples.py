@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import runpy
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from PIL import Image
 
 import hfzarr
 from hfzarr.faces.demo import run_demo
+from hubstores import hub, log_in, servers  # noqa: F401 (fixtures)
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -35,8 +37,12 @@ def raw(demo) -> str:
     return str(demo.raw)
 
 
-def run(name: str, *arguments, **options):
-    return runpy.run_path(str(EXAMPLES / name))["main"](*arguments, **options)
+def names_of(script: str) -> dict:
+    return runpy.run_path(str(EXAMPLES / script))
+
+
+def run(script: str, *arguments, **options):
+    return names_of(script)["main"](*arguments, **options)
 
 
 def test_each_script_has_a_test():
@@ -119,7 +125,7 @@ def test_predict_by_patches(store, tmp_path: Path):
     xr.testing.assert_equal(flat.drop_vars("c").coords.to_dataset(),
                             image.drop_vars("c").coords.to_dataset())  # fmt: skip
     # Away from the ends of windows, the model sees what it would see of the whole plane.
-    model = runpy.run_path(str(EXAMPLES / "predict_by_patches.py"))["model"]
+    model = names_of("predict_by_patches.py")["model"]
     whole = model(image.values[np.newaxis])[0]
     differing = np.abs(flat.values - whole)
     assert np.median(differing) < 10 < whole.std()
@@ -172,3 +178,176 @@ def test_thousand_stores_draws_the_same_places_again(tmp_path: Path, capsys):
     folder = tmp_path / "wells"
     once, again = (run("thousand_stores.py", str(folder), 20)["patches"].load() for _ in range(2))
     xr.testing.assert_identical(once, again)
+
+
+# --- one for each field --------------------------------------------------------------------------
+
+
+def test_microscopy_finds_the_nuclei(store, tmp_path: Path, capsys):
+    pytest.importorskip("scipy", reason="the example needs scipy")
+    overlaps = run("microscopy.py", store, str(tmp_path / "nuclei.png"))
+    said = capsys.readouterr().out
+    labels = xr.open_datatree(store, engine="hfzarr")["labels/nuclei/1"]["labels"].values
+    assert set(overlaps) == set(np.unique(labels).tolist()) - {0}
+    good = sum(overlap > 0.5 for overlap in overlaps.values())
+    assert good >= len(overlaps) - 2
+    assert f"{len(overlaps)} are labelled, and {good} match" in said
+    assert float(said.partition("Dice of their voxels: ")[2].split()[0]) > 0.85
+    # Two panels of the same plane, in which only the outlines differ.
+    with Image.open(tmp_path / "nuclei.png") as png:
+        wanted, found = np.split(np.asarray(png), 2, axis=1)
+    assert wanted.shape == (384 + 16, 384 + 16, 3)
+    white, orange = ((panel == color).all(axis=2) for panel, color in
+                     ((wanted, (255, 255, 255)), (found, (255, 160, 0))))  # fmt: skip
+    assert 0.01 < white.mean() < 0.1
+    assert 0.01 < orange.mean() < 0.1
+    np.testing.assert_array_equal(wanted[~(white | orange)], found[~(white | orange)])
+
+
+def test_microscopy_by_patches_is_that_of_the_whole_image(store):
+    pytest.importorskip("scipy", reason="the example needs scipy")
+    names = names_of("microscopy.py")
+    image = xr.open_dataset(store, engine="hfzarr", level=1)["image"].sel(c="Nuclei")
+    cut = names["contrast_by_patches"](image)
+    whole = names["contrast"](image.values[np.newaxis], names["pixel_sizes"](image))[0]
+    assert cut.chunks is not None
+    np.testing.assert_allclose(cut.values, whole, rtol=1e-4)
+
+
+def test_microscopy_compares_labels():
+    pytest.importorskip("scipy", reason="the example needs scipy")
+    wanted, found = np.zeros((2, 1, 4, 6), int)
+    wanted[0, :2, :2], wanted[0, 2:, 3:] = 5, 7
+    found[0, :2, :3] = 1
+    assert names_of("microscopy.py")["matches"](found, wanted) == {5: 4 / 6, 7: 0.0}
+
+
+def test_climate(tmp_path: Path, capsys):
+    pytest.importorskip("cftime", reason="the calendar needs cftime")
+    out = tmp_path / "climate"
+    found = run("climate.py", str(out), years=2)
+    said = capsys.readouterr().out
+    assert "2001-01-01 to 2002-12-31, calendar noleap" in said
+    assert "['lat_bnds', 'lon_bnds']" in said
+    # Requests for a place and for a day, before and after.
+    (before, slow), (after, fast) = found["cost"]["one place"]
+    assert (before, after) == (730, 2)
+    assert fast < slow
+    assert found["cost"]["one day"][0][0] == 1 < found["cost"]["one day"][1][0] < 20
+    # The same numbers, from what zarr-python reads.
+    packed = zarr.open_array(out / "daily.zarr" / "tas", mode="r")
+    assert (packed.dtype, packed.chunks) == (np.int16, (1, 36, 72))
+    tas = packed[...] * 0.01 + 273.15
+    months = np.tile(np.repeat(np.arange(12), [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]), 2)
+    means = [tas[months == month].mean(axis=0) for month in range(12)]
+    np.testing.assert_allclose(found["monthly"].values, means)
+    lat = np.arange(-87.5, 90, 5)
+    europe = (lat > 35) & (lat < 70)
+    weights = np.cos(np.deg2rad(lat[europe]))
+    mean = np.average(tas[:, europe, :8].mean(axis=2), axis=1, weights=weights)
+    np.testing.assert_allclose(found["mean"].values, mean)
+    np.testing.assert_allclose(found["exact"].values, mean, rtol=1e-5)
+    # Summers are warm: north is above, and the July there.
+    with Image.open(out / "swing.png") as png:
+        light = np.asarray(png.convert("L"), float)
+    assert light.shape == (8 * 36, 8 * 72)
+    assert light[:96].mean() > light[-96:].mean()
+
+
+def test_climate_goes_on_with_what_is_there(tmp_path: Path, capsys):
+    pytest.importorskip("cftime", reason="the calendar needs cftime")
+    once = run("climate.py", str(tmp_path), years=1)
+    assert "files became" in capsys.readouterr().out
+    again = run("climate.py", str(tmp_path), years=1)
+    assert "files became" not in capsys.readouterr().out
+    xr.testing.assert_identical(once["monthly"], again["monthly"])
+
+
+# rioxarray multiplies transforms in the way that affine means to give up.
+@pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+@pytest.mark.parametrize(("resolution", "level"), [(25, 20), (10, 10), (5, 10), (200, 80)])
+def test_geospatial(resolution, level, tmp_path: Path, capsys):
+    pytest.importorskip("rioxarray", reason="needs the extra geo")
+    import rasterio
+
+    store, out = tmp_path / "scene.zarr", tmp_path / "ndvi.tif"
+    run("geospatial.py", str(store), str(out), resolution=resolution)
+    said = capsys.readouterr().out
+    assert f"{level}m: {{'y': {5120 // level}, 'x': {5120 // level}}}" in said
+    assert "EPSG:32633" in said
+    # The file says where it lies, and holds what the bands give, read by zarr-python alone.
+    west, north = 1000 // level, 1500 // level
+    with rasterio.open(out) as tif:
+        assert tif.crs.to_epsg() == 32633
+        assert (tif.transform.a, tif.transform.e) == (level, -level)
+        assert (tif.transform.c, tif.transform.f) == (500_000 + west * level,
+                                                      5_000_000 - north * level)  # fmt: skip
+        assert tif.bounds.right >= 503_000
+        assert tif.bounds.bottom <= 4_996_500
+        ndvi = tif.read(1)
+    red, nir = (
+        zarr.open_array(store / f"{level}m" / band, mode="r")[...].astype(float)
+        for band in ("red", "nir")
+    )
+    box = np.s_[north : north + ndvi.shape[0], west : west + ndvi.shape[1]]
+    wanted = (nir - red)[box] / (nir + red)[box]
+    np.testing.assert_allclose(ndvi, wanted, atol=1e-6)
+    assert wanted.min() < 0 < 0.7 < wanted.max()
+    with Image.open(tmp_path / "ndvi.png") as png:
+        scene, part = np.split(np.asarray(png), 2, axis=1)
+    assert scene.shape == part.shape
+    # The box, in white, from 1 to 3 km of 5.12.
+    top, left, right = (round(scene.shape[0] * n / 5.12) for n in (1.5, 1, 3))
+    assert (scene[top - 1 : top + 2, left + 2 : right - 2] == 255).all(axis=2).any(axis=0).all()
+
+
+@pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+def test_geospatial_takes_a_box_in_degrees(tmp_path: Path):
+    pytest.importorskip("rioxarray", reason="needs the extra geo")
+    store, out = str(tmp_path / "scene.zarr"), str(tmp_path / "ndvi.tif")
+    metres = run("geospatial.py", store, out)
+    box = metres.rio.transform_bounds("EPSG:4326")
+    degrees = run("geospatial.py", store, out, box=box, crs="EPSG:4326")
+    for mine, other in zip(metres.rio.bounds(), degrees.rio.bounds(), strict=True):
+        assert abs(mine - other) <= 60
+
+
+def test_hub(model, request, tmp_path: Path, capsys):
+    pytest.importorskip("huggingface_hub", reason="needs the extra hub")
+    pytest.importorskip("datasets", reason="needs the extra datasets")
+    pytest.importorskip("aiohttp", reason="needs the extra hub")
+    request.getfixturevalue("log_in")("me")
+    server = request.getfixturevalue("hub")
+    score = run("hub.py", "me/cells", str(tmp_path / "cells"), model=model, count=48)
+    said = capsys.readouterr().out
+    assert "48 stores of 144 files to hf://datasets/me/cells" in said
+    assert f"{model}: {score:.0%} of the test images" in said
+    assert score > 0.85
+    losses = [float(line.rpartition(" ")[2]) for line in said.splitlines() if "loss" in line]
+    assert len(losses) == 6
+    assert losses[-1] < 0.8 * losses[0]
+    # The repo has an index of two splits, and every image was fetched from there, as ranges.
+    files = server.files("me/cells")
+    splits = {path.partition("-")[0] for path in files if path.startswith("data/")}
+    assert splits == {"data/train", "data/test"}
+    images = {hashlib.sha256(files[path]).hexdigest() for path in files if path.endswith("/c/0/0")}
+    fetched = server.log.find(method="GET", origin="cdn")
+    assert len(images) == 48
+    assert images <= {one.path.partition("?")[0].rpartition("/")[2] for one in fetched}
+
+
+def test_cluster(tmp_path: Path, capsys):
+    pytest.importorskip("distributed", reason="needs dask's distributed scheduler")
+    source, out = tmp_path / "volume.zarr", tmp_path / "sharded.zarr"
+    watch = run("cluster.py", str(source), str(out), most=2, planes=32)
+    said = capsys.readouterr().out
+    assert "dashboard: http://127.0.0.1:" in said
+    assert f"killed worker {watch.killed} after " in said
+    # It begins with one worker, and more are wanted while there is much to do; never too many.
+    assert max(wanted for _, wanted in watch.seen) == 2
+    assert "verified: all" in said
+    assert said.endswith("every pixel is the same\n")
+    before, after = (zarr.open_array(place / "volume", mode="r") for place in (source, out))
+    assert (after.chunks, after.shards) == ((8, 64, 64), (8, 256, 256))
+    np.testing.assert_array_equal(before[...], after[...])
+    assert len(list((out / "volume" / "c").rglob("*"))) < 50

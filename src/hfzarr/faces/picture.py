@@ -237,7 +237,7 @@ def resize(picture: Picture, height: int, width: int, *, smooth: bool = True) ->
     resampling = pillow("Image").Resampling
     how = resampling.BICUBIC if smooth else resampling.NEAREST
     resized = pillow("Image").fromarray(picture).resize((width, height), how)
-    return np.asarray(resized, np.uint8)
+    return np.array(resized, np.uint8)
 
 
 def save_png(picture: Picture, path: str | Path) -> None:
