@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import xarray as xr
@@ -366,16 +366,16 @@ class DatasetAccessor:
         *,
         level: int | str | None = None,
         project: Projection = "max",
+        labels: bool | str | Sequence[str] = False,
+        cmap: str | None = None,
         max_bytes: int | str = "64 MiB",
     ) -> Picture:
         """Return a picture of the image, from the coarsest level that serves.
 
         Parameters
         ----------
-        size, level, project, max_bytes
-            As for `hfzarr.faces.thumbnail.thumbnail`, which says what is shown: pixels of the
-            longer side, or None for a pixel each; name or number of a level; ``"max"``,
-            ``"mean"`` or middle ``"slice"`` of ``z``; decoded bytes that may be read.
+        size, level, project, labels, cmap, max_bytes
+            As for `hfzarr.faces.thumbnail.thumbnail`, which says what is shown.
 
         Returns
         -------
@@ -389,13 +389,13 @@ class DatasetAccessor:
 
         Examples
         --------
-        >>> import xarray as xr
         >>> xr.Dataset({"mask": (("y", "x"), [[True]])}).hfzarr.thumbnail().tolist()
         [[[255, 255, 255]]]
         """
         from hfzarr.faces.thumbnail import thumbnail
 
-        return thumbnail(self._dataset, size, level=level, project=project, max_bytes=max_bytes)
+        how: dict[str, Any] = {"project": project, "labels": labels, "cmap": cmap}
+        return thumbnail(self._dataset, size, level=level, max_bytes=max_bytes, **how)
 
     def reshard(self, target: Any, **options: Any) -> Resharded:
         """Write the store that the Dataset was opened from anew, with many chunks in each file.

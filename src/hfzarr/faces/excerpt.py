@@ -25,9 +25,11 @@ __all__ = [
     "Projection",
     "excerpt",
     "layout",
+    "plane_of",
 ]
 
-Projection: TypeAlias = Literal["max", "mean", "slice"]
+#: What is shown of the depth: all of it, its middle, a plane by number, or one by its place.
+Projection: TypeAlias = Literal["max", "mean", "slice"] | int | float
 
 #: Dimensions along which channels lie.
 CHANNELS = ("c", "channel", "channels", "rgb", "rgba", "band", "bands")
@@ -130,7 +132,7 @@ def _is_time(image: xr.DataArray, dim: Hashable) -> bool:
 
 
 def excerpt(
-    image: xr.DataArray, shown: Layout, project: Projection, budget: int, *, crop: bool
+    image: xr.DataArray, shown: Layout, at: int | None, budget: int, *, crop: bool
 ) -> Excerpt | None:
     """Return which pixels to read so that their chunks take no more than `budget` bytes.
 
@@ -143,8 +145,8 @@ def excerpt(
         Of which nothing is read.
     shown
         What its dimensions are.
-    project
-        ``"slice"`` needs the middle of the depth alone.
+    at
+        The one index along the depth that is wanted, or None for all of them.
     budget
         Bytes.
     crop
@@ -161,24 +163,90 @@ def excerpt(
         One chunk takes more.
     """
     chunks = _Chunks(image, shown)
-    depth = chunks.depth_numbers(project)
+    depth = chunks.depth_numbers(at)
     if image.variable._in_memory:
-        return chunks.taken(depth, chunks.plane(), chunks.channels, project, nbytes=0)
+        return chunks.taken(depth, chunks.plane(), chunks.channels, at, nbytes=0)
     room = budget // chunks.cost(1, chunks.plane(), chunks.channels)
     if room >= 1 or not crop:
         if room < 1:
             return None
-        return chunks.taken(_spread(depth, room), chunks.plane(), chunks.channels, project)
+        return chunks.taken(_spread(depth, room), chunks.plane(), chunks.channels, at)
     depth = _spread(depth, 1)
     for channels in (chunks.channels, 1):
         room = budget // chunks.cost(1, (range(1), range(1)), channels)
         if room >= 1:
-            return chunks.taken(depth, chunks.middle(room), channels, project)
+            return chunks.taken(depth, chunks.middle(room), channels, at)
     least = in_units(chunks.cost(1, (range(1), range(1)), 1))
     raise TargetError(
         f"a picture of {image.name!r} may read {in_units(budget)}, and one of its chunks takes "
         f"{least}: give max_bytes={least!r} or more"
     )
+
+
+def plane_of(
+    image: xr.DataArray, dim: Hashable | None, project: Projection, whole: xr.DataArray
+) -> int | None:
+    """Return which index along the depth is shown; None for all of them.
+
+    Parameters
+    ----------
+    image
+        What is shown.
+    dim
+        Its depth.
+    project
+        An integer counts planes of `whole`, a float is a place along its coordinate: of the image
+        it is the plane nearest to that.
+    whole
+        The image, or another level of it.
+
+    Raises
+    ------
+    TargetError
+        There is no such plane, or no depth.
+
+    Examples
+    --------
+    >>> fine = xr.DataArray(np.zeros(4), dims="z", coords={"z": [0.0, 1.0, 2.0, 3.0]})
+    >>> plane_of(fine[::2], "z", 3, fine), plane_of(fine, "z", 2.2, fine)
+    (1, 2)
+    """
+    if isinstance(project, str):
+        return image.sizes[dim] // 2 if dim is not None and project == "slice" else None
+    if dim is None or dim not in whole.sizes:
+        sizes = {str(d): n for d, n in whole.sizes.items()}
+        raise TargetError(f"project={project!r} is a plane along 'z': there is none in {sizes}")
+    if isinstance(project, int):
+        return _numbered(image, dim, project, whole)
+    places = whole.coords[dim].values if dim in whole.coords else None
+    if places is None or places.dtype.kind not in "iuf":
+        raise TargetError(f"project={project!r} is a place along {dim!r}, which has no numbers")
+    # A pixel reaches half a step beyond its centre.
+    reach = float(np.abs(np.diff(places)).max()) / 2 if len(places) > 1 else 0.0
+    if not places.min() - reach <= project <= places.max() + reach:
+        raise TargetError(
+            f"project={project!r} is no place along {dim!r}, which runs from {places[0]:g} to "
+            f"{places[-1]:g}; a plane by its number is an integer"
+        )
+    own = image.coords[dim].values if dim in image.coords else places
+    return int(np.abs(own - project).argmin())
+
+
+def _numbered(image: xr.DataArray, dim: Hashable, number: int, whole: xr.DataArray) -> int:
+    """Return the plane at the place of a numbered one of another level."""
+    count, own = whole.sizes[dim], image.sizes[dim]
+    if not -count <= number < count:
+        raise TargetError(
+            f"project={number} is no plane along {dim!r}, which has {count}: give 0 to "
+            f"{count - 1}, or -1 to {-count} from the end"
+        )
+    index = number % count
+    if own == count:
+        return index
+    known = [dim in one.coords and one.coords[dim].dtype.kind in "iuf" for one in (image, whole)]
+    if all(known):
+        return int(np.abs(image.coords[dim].values - whole.coords[dim].values[index]).argmin())
+    return int((index + 0.5) * own / count)
 
 
 class _Chunks:
@@ -199,13 +267,13 @@ class _Chunks:
         down, across = (range(self._cuts[dim].count) for dim in self._shown.plane)
         return down, across
 
-    def depth_numbers(self, project: Projection) -> list[int]:
-        """Return the chunks along the depth that are wanted; of a slice, the one of the middle."""
+    def depth_numbers(self, at: int | None) -> list[int]:
+        """Return the chunks along the depth that are wanted; of one index, the one it lies in."""
         if self._shown.depth is None:
             return [0]
         cuts = self._cuts[self._shown.depth]
-        if project == "slice":
-            return [cuts.number(cuts.stop // 2)]
+        if at is not None:
+            return [cuts.number(at)]
         return list(range(cuts.count))
 
     def cost(self, depth: int, plane: tuple[range, range], channels: int) -> int:
@@ -240,7 +308,7 @@ class _Chunks:
         depth: list[int],
         plane: tuple[range, range],
         channels: int,
-        project: Projection,
+        at: int | None,
         nbytes: int | None = None,
     ) -> Excerpt:
         """Return the pixels of some chunks."""
@@ -251,9 +319,8 @@ class _Chunks:
         if shown.channel is not None:
             index[shown.channel] = slice(0, channels)
         if shown.depth is not None:
-            middle = self._image.sizes[shown.depth] // 2
             spans = [range(*self._cuts[shown.depth].interval(number)) for number in depth]
-            spans = [range(middle, middle + 1)] if project == "slice" else spans
+            spans = spans if at is None else [range(at, at + 1)]
             index[shown.depth] = _joined(spans)
         found = self.cost(len(depth), plane, channels) if nbytes is None else nbytes
         return Excerpt(index=index, nbytes=found, whole=plane == self.plane())

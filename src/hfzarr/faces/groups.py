@@ -13,6 +13,7 @@ from xarray.backends.zarr import FillValueCoder
 
 from hfzarr.errors import (
     AmbiguousTargetError,
+    HfzarrError,
     InvalidMetadataError,
     UnnamedDimensionsError,
     UnsupportedError,
@@ -113,7 +114,9 @@ def group_dataset(
             drop_variables=sorted(opening.options.drop_variables),
             **opening.options.decoders,
         )
-    except (AttributeError, TypeError, KeyError, IndexError) as error:
+    except HfzarrError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise InvalidMetadataError(
             f"the CF attributes of group {where or '/'!r} cannot be decoded "
             f"({type(error).__name__}: {error}). Open it with decode_cf=False to see them, or "

@@ -8,19 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hfzarr.faces.picture import Picture, strength
+from hfzarr.faces.colormaps import AMOUNT, ColorMap
+from hfzarr.faces.picture import Picture, outline, strength
 
-__all__ = ["mean", "paint_labels", "sensible", "shade", "shrink"]
+__all__ = ["mean", "overlaid", "paint_labels", "sensible", "shade", "shrink"]
 
-_RAMP = (
-    (24, 20, 74),
-    (44, 62, 143),
-    (34, 122, 146),
-    (74, 178, 118),
-    (176, 214, 72),
-    (255, 240, 120),
-)
-"""Colours of amounts, from low to high, each brighter than the one before."""
+#: How strongly labels tint what they lie on; their outlines cover it.
+_TINT = 0.25
 
 
 def paint_labels(
@@ -52,6 +46,35 @@ def paint_labels(
     return np.asarray(shades[places.reshape(values.shape)], np.uint8)
 
 
+def overlaid(
+    picture: Picture,
+    labels: npt.NDArray[Any],
+    colors: Mapping[int, Sequence[float]] | None = None,
+) -> Picture:
+    """Return a picture under labels: tinted in their colours, within outlines.
+
+    Parameters
+    ----------
+    picture
+        What they lie on.
+    labels
+        A plane of as many pixels; nothing is laid over where it is 0.
+    colors
+        As for `paint_labels`; a label whose alpha is 0 is not shown.
+
+    Examples
+    --------
+    >>> under = np.full((1, 2, 3), 100, np.uint8)
+    >>> overlaid(under, np.array([[0, 1]]), {1: (255, 0, 0)}).tolist()
+    [[[100, 100, 100], [255, 0, 0]]]
+    """
+    hidden = [value for value, color in (colors or {}).items() if len(color) > 3 and color[3] == 0]
+    values = np.where(np.isfinite(labels) & ~np.isin(labels, hidden), labels, 0)
+    painted = paint_labels(values, colors).astype(np.float32)
+    share = np.where(outline(values), 1.0, np.where(values != 0, _TINT, 0.0))[..., np.newaxis]
+    return np.asarray(np.rint(picture * (1 - share) + painted * share), np.uint8)
+
+
 def _label_shades(labels: npt.NDArray[Any]) -> Picture:
     """Return a colour for each label: hues a golden angle apart, in three strengths."""
     turns = labels.astype(np.uint64) % np.uint64(1_000_003)
@@ -65,17 +88,31 @@ def _label_shades(labels: npt.NDArray[Any]) -> Picture:
     return np.asarray(shades, np.uint8)
 
 
-def shade(values: npt.NDArray[Any]) -> Picture:
-    """Return a plane of amounts in colours from dark blue to yellow; what is missing is black.
+def shade(
+    values: npt.NDArray[Any],
+    colors: ColorMap = AMOUNT,
+    window: tuple[float, float] | None = None,
+) -> Picture:
+    """Return a plane of amounts in colours; what is missing is black.
+
+    Parameters
+    ----------
+    values
+        The plane.
+    colors
+        From low to high.
+    window
+        Values at the ends; by default those of the colours, else percentiles.
 
     Examples
     --------
     >>> shade(np.array([[0.0, np.nan]])).tolist()[0][1]
     [0, 0, 0]
     """
-    amounts = strength(values, None)
-    steps = np.linspace(0, 1, len(_RAMP))
-    painted = np.stack([np.interp(amounts, steps, one) for one in np.transpose(_RAMP)], axis=-1)
+    amounts = strength(values, colors.window(values) if window is None else window)
+    steps = np.linspace(0, 1, len(colors.colors))
+    channels = [np.interp(amounts, steps, one) for one in np.transpose(colors.colors)]
+    painted = np.stack(channels, axis=-1)
     painted[~np.isfinite(values)] = 0
     return np.asarray(np.rint(painted), np.uint8)
 

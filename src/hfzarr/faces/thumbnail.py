@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from hfzarr.errors import NodeNotFoundError, TargetError
-from hfzarr.faces.excerpt import BANDS, Excerpt, Layout, Projection, excerpt, layout
+from hfzarr.faces.colormaps import ColorMap, colormap
+from hfzarr.faces.excerpt import Projection, excerpt, layout, plane_of
 from hfzarr.faces.framing import fit, runs_north
-from hfzarr.faces.images import PYRAMID_KEY, Pyramid
-from hfzarr.faces.looks import NATURAL, looks_of, natural_bands
-from hfzarr.faces.paint import mean, paint_labels, sensible, shade, shrink
-from hfzarr.faces.picture import (
-    ChannelLook,
-    Picture,
-    composite,
-    resize,
-)
+from hfzarr.faces.images import Pyramid
+from hfzarr.faces.looks import natural_bands
+from hfzarr.faces.overlay import Cut, Labels, Overlay, chosen, cut, of_dataset
+from hfzarr.faces.picture import Picture, resize
+from hfzarr.faces.planes import Shown, painted, pyramid_of, read, shown_of
 from hfzarr.faces.sampling import at_level
 from hfzarr.faces.windowing import memory_bytes
 from hfzarr.plan.reshard import in_units
@@ -29,55 +26,35 @@ from hfzarr.plan.reshard import in_units
 if TYPE_CHECKING:
     from xarray import Dataset
 
-__all__ = ["MAX_BYTES", "render", "subject", "thumbnail"]
+__all__ = ["MAX_BYTES", "Wish", "candidates_of", "draw", "render", "subject", "thumbnail", "wish"]
 
 #: What a picture may read unless it is told otherwise.
 MAX_BYTES = "64 MiB"
 _PROJECTIONS = ("max", "mean", "slice")
-_MASKS = ("labels", "image")
+# Of what may be read, the image's part where labels are laid over it, besides an equal one.
+_PARTS = (0.75, 0.94)
 
-AnyArray = npt.NDArray[Any]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Shown:
-    """An image, and what is known of it as a whole.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a picture is to be like.
 
     Attributes
     ----------
-    image
-        The image, lazily.
-    layout
-        What its dimensions are.
-    looks
-        How its channels are shown.
-    pyramid
-        The image that it is a level of, or a part of one; None if it is no such thing.
-    more
-        Green and blue, where the image is red.
+    size
+        Pixels of its longer side, or None for one a pixel.
+    project
+        What is shown of the depth.
+    colors
+        Those of amounts, where they were chosen.
+    budget
+        Bytes that may be read.
     """
 
-    image: xr.DataArray
-    layout: Layout
-    looks: tuple[ChannelLook, ...]
-    pyramid: Pyramid | None = None
-    more: tuple[xr.DataArray, ...] = ()
-
-    @property
-    def is_labels(self) -> bool:
-        """Whether its values are names rather than amounts."""
-        if self.image.dtype.kind not in "iuf":
-            return False
-        if "flag_values" in self.image.attrs:
-            return True
-        if self.pyramid is not None:
-            return self.pyramid.image.label is not None
-        return self.image.name == "labels" and self.image.dtype.kind != "f"
-
-    def taken(self, found: Excerpt) -> Shown:
-        """Return what is shown of an excerpt."""
-        more = tuple(one.isel(found.index) for one in self.more)
-        return replace(self, image=self.image.isel(found.index), more=more)
+    size: int | None
+    project: Projection
+    colors: ColorMap | None
+    budget: int
 
 
 def thumbnail(
@@ -86,6 +63,8 @@ def thumbnail(
     *,
     level: int | str | None = None,
     project: Projection = "max",
+    labels: Labels = False,
+    cmap: str | None = None,
     max_bytes: int | str = MAX_BYTES,
 ) -> Picture:
     """Return a small picture of a Dataset, read from the coarsest level of it that serves.
@@ -93,7 +72,10 @@ def thumbnail(
     It shows the image or the labels of an OME-Zarr store, else the first variable with a plane.
     Channels, six at most, go through their windows in their colours, through percentiles where a
     window is missing or was never chosen; three channels of bytes without colours are red, green
-    and blue. Labels and classes each have a colour; an amount that is no image of OME-Zarr runs
+    and blue. Labels and classes each have a colour. An amount that is no image of OME-Zarr has the
+    colours that suit it, by its ``standard_name``, ``long_name``, name and units: anomalies and
+    changes run from blue to red around zero, and so do vectors where they have both signs;
+    temperature, water, vegetation, heights and directions have colours of their own; all else runs
     from dark blue to yellow. What is missing is black. Of time, bands and fields the first is
     shown. Height and width follow the pixels' size, and a map has its north above.
 
@@ -107,12 +89,24 @@ def thumbnail(
     level
         Level to show, by name or number, whatever the size.
     project
-        What is shown of ``z``: ``"max"``, ``"mean"``, or ``"slice"`` for the middle.
+        What is shown of ``z``: ``"max"``, ``"mean"``, ``"slice"`` for the middle; or one plane, by
+        an integer as its number in this Dataset (from the end if negative; in the level that was
+        named, if one was), by a float as its place in the units of the coordinate. Of another level
+        it is the plane nearest to that place.
+    labels
+        Labels to lay over the image, tinted and outlined in their colours: a name or several, or
+        True for all there are, of those beside the image in its store and of the variables of
+        integers beside it here. They are placed by the coordinates.
+    cmap
+        Colours of an amount or of a lone channel, low to high: ``"amount"``, ``"grey"``,
+        ``"diverging"``, ``"thermal"``, ``"rain"``, ``"green"``, ``"land"``, ``"relief"``,
+        ``"phase"``, or a name that matplotlib knows, if it is installed. ``_r`` at its end turns it
+        around. Those with a neutral middle are centered on zero.
     max_bytes
-        Decoded bytes of the chunks that may be read, as a number or as text. Where the level is
-        larger, it shows fewer chunks along ``z``, evenly spread, down to the middle one; where no
-        level is so small, the middle of the plane, then of the first channel alone. With
-        ``size=None`` only ``z`` is thinned out.
+        Decoded bytes of the chunks that may be read, labels and all, as a number or as text. Where
+        the level is larger, it shows fewer chunks along ``z``, evenly spread, down to the middle
+        one; where no level is so small, the middle of the plane, then of the first channel alone.
+        With ``size=None`` only ``z`` is thinned out.
 
     Returns
     -------
@@ -125,7 +119,7 @@ def thumbnail(
         There is nothing with two dimensions, or it is empty; an option does not fit; or one chunk
         takes more than `max_bytes`.
     NodeNotFoundError
-        There is no such level.
+        There is no such level, or there are no such labels.
     MissingDependencyError
         Pillow is needed for another size, and not installed.
 
@@ -136,24 +130,51 @@ def thumbnail(
     Traceback (most recent call last):
     hfzarr.errors.TargetError: a picture needs a variable of numbers with two dimensions ...
     """
+    asked = wish(size, project, cmap, max_bytes)
+    name = subject(dataset)
+    overlays = chosen(of_dataset(dataset, name), labels) if labels is not False else ()
+    candidates = list(candidates_of(dataset, name, size, level))
+    whole = dataset if level is None else candidates[0]
+    return draw(candidates, name, asked, overlays, whole[name])
+
+
+def wish(size: Any, project: Any, cmap: Any, max_bytes: Any) -> Wish:
+    """Return what was asked for.
+
+    Raises
+    ------
+    TargetError
+        An option does not fit.
+
+    Examples
+    --------
+    >>> wish(64, 3, "grey", "1 KiB").budget
+    1024
+    """
     if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
         raise TargetError(f"size is a number of pixels from 1 on, or None, not {size!r}")
-    if project not in _PROJECTIONS:
-        raise TargetError(f"project is one of {_PROJECTIONS}, not {project!r}")
-    budget = memory_bytes(max_bytes, "max_bytes")
-    name = subject(dataset)
-    if level is not None:
-        # A level that was named is the one that is shown, whatever the size.
-        candidates = [at_level(dataset, level)]
-    elif size is None:
-        candidates = [dataset]
-    else:
-        candidates = list(_fitting(dataset, name, size))
-    shown = _within(candidates, name, project, budget, crop=size is not None)
-    return _picture(shown, size, project)
+    return Wish(
+        size=size,
+        project=_projection(project),
+        colors=None if cmap is None else colormap(cmap),
+        budget=memory_bytes(max_bytes, "max_bytes"),
+    )
 
 
-def render(image: xr.DataArray, *, project: Projection = "max") -> Picture:
+def _projection(project: Any) -> Projection:
+    if isinstance(project, str) and project in _PROJECTIONS:
+        return project  # type: ignore[return-value]
+    if isinstance(project, (float, np.floating)) and np.isfinite(project):
+        return float(project)
+    if hasattr(project, "__index__") and not isinstance(project, bool):
+        return index(project)
+    raise TargetError(
+        f"project is one of {_PROJECTIONS}, the number of a plane, or its place as a float, not "
+        f"{project!r}"
+    )
+
+
+def render(image: xr.DataArray, *, project: Projection = "max", cmap: str | None = None) -> Picture:
     """Return a picture of an array, one pixel a pixel; all of it is read.
 
     Parameters
@@ -161,8 +182,8 @@ def render(image: xr.DataArray, *, project: Projection = "max") -> Picture:
     image
         With two dimensions at least: along depth it is projected, along others but channels the
         first index is shown.
-    project
-        ``"max"``, ``"mean"``, or ``"slice"`` for the middle.
+    project, cmap
+        As for `thumbnail`.
 
     Returns
     -------
@@ -181,7 +202,7 @@ def render(image: xr.DataArray, *, project: Projection = "max") -> Picture:
     """
     name = "image" if image.name is None else image.name
     dataset = image.to_dataset(name=name)
-    return thumbnail(dataset, None, project=project, max_bytes=2**62)
+    return thumbnail(dataset, None, project=project, cmap=cmap, max_bytes=2**62)
 
 
 def subject(dataset: Dataset) -> Hashable:
@@ -231,9 +252,28 @@ def _sizes(image: xr.DataArray) -> str:
     return str({str(dim): n for dim, n in image.sizes.items()})
 
 
+def candidates_of(
+    dataset: Dataset, name: Hashable, size: int | None, level: int | str | None
+) -> Iterator[Dataset]:
+    """Yield the levels that may be shown, the best first.
+
+    Raises
+    ------
+    NodeNotFoundError, TargetError
+        There is no such level.
+    """
+    if level is not None:
+        # A level that was named is the one that is shown, whatever the size.
+        yield at_level(dataset, level)
+    elif size is None:
+        yield dataset
+    else:
+        yield from _fitting(dataset, name, size)
+
+
 def _fitting(dataset: Dataset, name: Hashable, size: int) -> Iterator[Dataset]:
     """Yield the coarsest level that has `size` pixels along its longer side, then coarser ones."""
-    pyramid = _pyramid(dataset)
+    pyramid = pyramid_of(dataset)
     if pyramid is None or not _is_whole(dataset, name, pyramid):
         yield dataset
         return
@@ -248,11 +288,6 @@ def _fitting(dataset: Dataset, name: Hashable, size: int) -> Iterator[Dataset]:
         yield pyramid.level(levels[i].path)
 
 
-def _pyramid(dataset: Dataset) -> Pyramid | None:
-    found = dataset.encoding.get(PYRAMID_KEY)
-    return found if isinstance(found, Pyramid) else None
-
-
 def _is_whole(dataset: Dataset, name: Hashable, pyramid: Pyramid) -> bool:
     """Return whether a Dataset is a level as it was opened, rather than a selection of one."""
     try:
@@ -262,149 +297,112 @@ def _is_whole(dataset: Dataset, name: Hashable, pyramid: Pyramid) -> bool:
     return name in own.data_vars and dict(own[name].sizes) == dict(dataset[name].sizes)
 
 
+def draw(
+    candidates: Sequence[Dataset],
+    name: Hashable,
+    asked: Wish,
+    overlays: Sequence[Overlay],
+    whole: xr.DataArray,
+) -> Picture:
+    """Return a picture of the first Dataset of which enough can be read.
+
+    Parameters
+    ----------
+    candidates
+        Levels of one image.
+    name
+        The variable that is shown.
+    asked
+        What the picture is to be like.
+    overlays
+        Labels to lay over it.
+    whole
+        The image in which planes of the depth are numbered.
+
+    Raises
+    ------
+    TargetError
+        Too little may be read, or what was asked for does not fit the image.
+    """
+    shown, cuts = _within(candidates, name, asked, overlays, whole)
+    height, width = _frame(shown, asked)
+    planes = read(shown, asked.project, None if asked.size is None else (height, width))
+    picture = painted(planes, shown, asked.colors, uniform=asked.size is None)
+    if picture.shape[:2] != (height, width):
+        picture = resize(picture, height, width, smooth=not shown.is_labels)
+    for one in cuts:
+        picture = one.laid_over(picture, asked.project)
+    north = asked.size is not None and runs_north(shown.image, shown.layout.plane[0])
+    return np.ascontiguousarray(picture[::-1] if north else picture)
+
+
+def _frame(shown: Shown, asked: Wish) -> tuple[int, int]:
+    plane = shown.layout.plane
+    if asked.size is not None:
+        return fit(shown.image, plane, asked.size)
+    return shown.image.sizes[plane[0]], shown.image.sizes[plane[1]]
+
+
 def _within(
-    candidates: list[Dataset], name: Hashable, project: Projection, budget: int, *, crop: bool
-) -> Shown:
-    """Return what is shown of the first Dataset whose whole plane is within the budget."""
+    candidates: Sequence[Dataset],
+    name: Hashable,
+    asked: Wish,
+    overlays: Sequence[Overlay],
+    whole: xr.DataArray,
+) -> tuple[Shown, tuple[Cut, ...]]:
+    """Return what is shown, and labels over it: whole if one of the levels is small enough."""
+    rooms = [asked.budget]
+    if overlays:
+        rooms = [int(part * asked.budget) for part in (1 / (1 + len(overlays)), *_PARTS)]
     for dataset in candidates:
-        shown = _shown(dataset, name)
-        share = budget // (1 + len(shown.more))
-        found = excerpt(shown.image, shown.layout, project, share, crop=False)
-        if found is not None:
-            return shown.taken(found)
-    if not crop:
+        shown = shown_of(dataset, name)
+        if asked.colors is not None:
+            shown.check_colors()
+        at = plane_of(shown.image, shown.layout.depth, asked.project, whole)
+        for room in rooms:
+            found = _taken(shown, at, asked, overlays, room, crop=False)
+            if found is not None:
+                return found
+    labelled = "".join(f" with labels {one.name!r}" for one in overlays)
+    if asked.size is None:
         raise TargetError(
-            f"{name!r} {_sizes(shown.image)} pixel by pixel takes more than {in_units(budget)}: "
-            "select less of it, give a size=, or more max_bytes="
+            f"{name!r} {_sizes(shown.image)}{labelled} pixel by pixel takes more than "
+            f"{in_units(asked.budget)}: select less of it, give a size=, or more max_bytes="
         )
-    found = excerpt(shown.image, shown.layout, project, share, crop=True)
-    if found is None:
-        raise TargetError(f"{name!r} {_sizes(shown.image)} has no part that is small enough")
-    return shown.taken(found)
-
-
-def _shown(dataset: Dataset, name: Hashable) -> Shown:
-    """Return the image of a Dataset at the first place along every dimension but its own."""
-    image, pyramid = dataset[name], _pyramid(dataset)
-    if pyramid is not None and name not in _MASKS:
-        pyramid = None
-    whole = layout(image, None if pyramid is None else pyramid.image.channel_dim)
-    first = _first_present(dataset, whole.rest)
-    if str(whole.channel).lower() in BANDS and pyramid is None and not _is_rgb(image, whole):
-        # Bands are not stains: each is a picture of its own.
-        first |= {dim: 0 for dim in (whole.channel,) if dim is not None}
-        whole = replace(whole, channel=None)
-    image, whole = image.isel(first), replace(whole, rest=())
-    bands = natural_bands(dataset) if pyramid is None and whole.channel is None else ()
-    if bands and image.name == bands[0].name:
-        more = tuple(band.isel(first) for band in bands[1:])
-        return Shown(image=image, layout=whole, looks=NATURAL, more=more)
-    return Shown(image=image, layout=whole, looks=looks_of(image, whole, pyramid), pyramid=pyramid)
-
-
-def _first_present(dataset: Dataset, dims: tuple[Hashable, ...]) -> dict[Hashable, int]:
-    """Return the first index along some dimensions; of a plate, that of a field that is there."""
-    first: dict[Hashable, int] = dict.fromkeys(dims, 0)
-    present = dataset.coords.get("present")
-    if (
-        present is not None
-        and present.dtype == bool
-        and present.ndim
-        and set(present.dims) <= set(dims)
-    ):
-        places = np.argwhere(np.asarray(present.values))
-        if len(places):
-            first |= dict(zip(present.dims, map(int, places[0]), strict=True))
-    return first
-
-
-def _is_rgb(image: xr.DataArray, shown: Layout) -> bool:
-    return (
-        image.dtype == np.uint8
-        and shown.channel is not None
-        and image.sizes[shown.channel] == 3
-        and not any(image.attrs.get("channel_colors") or ())
+    if overlays:
+        # Less of the image has fewer labels over it.
+        rooms += [rooms[0] >> i for i in range(1, rooms[0].bit_length())]
+    for room in rooms:
+        found = _taken(shown, at, asked, overlays, room, crop=True)
+        if found is not None:
+            return found
+    raise TargetError(
+        f"{name!r} {_sizes(shown.image)}{labelled} has no part that takes less than "
+        f"{in_units(asked.budget)}: give more max_bytes="
     )
 
 
-def _picture(shown: Shown, size: int | None, project: Projection) -> Picture:
-    """Read what is shown, and paint it."""
-    image, plane = shown.image, shown.layout.plane
-    height, width = image.sizes[plane[0]], image.sizes[plane[1]]
-    if size is not None:
-        height, width = fit(image, plane, size)
-    planes = [
-        _plane(values, shown, project, missing, (height, width) if size is not None else None)
-        for values, missing in _read(shown)
-    ]
-    painted = _painted(planes, shown, uniform=size is None)
-    if size is not None and runs_north(image, plane[0]):
-        painted = painted[::-1]
-    if painted.shape[:2] == (height, width):
-        return np.ascontiguousarray(painted)
-    return resize(painted, height, width, smooth=not shown.is_labels)
-
-
-def _read(shown: Shown) -> Iterator[tuple[AnyArray, list[Any]]]:
-    """Yield the pixels of each channel, and which of them stand for missing ones."""
-    lead = [dim for dim in (shown.layout.channel, shown.layout.depth) if dim is not None]
-    for image in (shown.image, *shown.more):
-        values = np.asarray(image.transpose(*lead, *shown.layout.plane).values)
-        missing = _missing(image)
-        for one in values if shown.layout.channel is not None else values[np.newaxis]:
-            yield one, missing
-
-
-def _plane(
-    values: AnyArray,
+def _taken(
     shown: Shown,
-    project: Projection,
-    missing: list[Any],
-    target: tuple[int, int] | None,
-) -> AnyArray:
-    """Return one channel as a plane, not much larger than it is shown."""
-    if values.dtype.kind == "c":
-        values = np.abs(values)
-    if missing:
-        values = np.where(np.isin(values, missing), np.nan, values)
-    if values.ndim > 2:
-        values = _projected(values, "max" if shown.is_labels and project == "mean" else project)
-    return values if target is None else shrink(values, target, smooth=not shown.is_labels)
-
-
-def _projected(values: AnyArray, project: Projection) -> AnyArray:
-    """Return a plane of a volume, along its first axis."""
-    if project == "slice":
-        return np.asarray(values[len(values) // 2])
-    with np.errstate(all="ignore"):
-        if project == "max":
-            return np.asarray(np.fmax.reduce(values, axis=0))
-        return mean(values, 0)
-
-
-def _missing(image: xr.DataArray) -> list[Any]:
-    """Return the numbers that stand for missing values and were not decoded."""
-    found = [image.attrs.get(key) for key in ("_FillValue", "missing_value")]
-    flat = [one for some in found if some is not None for one in np.ravel(some)]
-    return [one for one in flat if isinstance(one, (int, float, np.number)) and one == one]
-
-
-def _painted(planes: list[AnyArray], shown: Shown, *, uniform: bool) -> Picture:
-    """Return planes, one for each channel, as a picture."""
-    if shown.is_labels:
-        return paint_labels(planes[0], _label_colors(shown.image.attrs))
-    if _is_rgb(shown.image, shown.layout):
-        return np.asarray(np.rint(np.nan_to_num(np.stack(planes, axis=-1))), np.uint8)
-    if shown.image.dtype.kind == "f" and shown.pyramid is None and len(planes) == 1:
-        return shade(planes[0])
-    looks = [
-        replace(look, window=sensible(look.window, one, shown.image.dtype, uniform=uniform))
-        for look, one in zip(shown.looks, planes, strict=False)
-    ]
-    return composite(xr.DataArray(np.stack(planes), dims=("c", "y", "x")), looks=looks)
-
-
-def _label_colors(attrs: Mapping[Any, Any]) -> dict[int, Any]:
-    """Return what a label image says of its colours: red, green, blue and alpha by label."""
-    colors = attrs.get("colors")
-    return dict(colors) if isinstance(colors, Mapping) else {}
+    at: int | None,
+    asked: Wish,
+    overlays: Sequence[Overlay],
+    room: int,
+    *,
+    crop: bool,
+) -> tuple[Shown, tuple[Cut, ...]] | None:
+    """Return what is shown within some bytes, and labels over it within the others."""
+    images = 1 + len(shown.more)
+    try:
+        found = excerpt(shown.image, shown.layout, at, room // images, crop=crop)
+    except TargetError:
+        if not overlays:
+            raise
+        # There may be room for a chunk where the labels get less.
+        return None
+    if found is None:
+        return None
+    taken = shown.taken(found)
+    left = asked.budget - images * found.nbytes
+    cuts = cut(taken, overlays, _frame(taken, asked), left)
+    return None if cuts is None else (taken, cuts)

@@ -248,17 +248,19 @@ class TreeAccessor:
         *,
         level: int | str | None = None,
         project: Projection = "max",
+        labels: Labels = False,
+        cmap: str | None = None,
         max_bytes: int | str = "64 MiB",
     ) -> Picture:
         """Return a picture of the first image of the tree, from the coarsest level that serves.
 
         See `DatasetAccessor.thumbnail`. A level is one of the pyramid, or a node beside the first
-        that has such a variable.
+        that has such a variable; labels are the nodes below ``labels``.
 
         Raises
         ------
         NodeNotFoundError
-            There is no such level.
+            There is no such level, or there are no such labels.
         TargetError
             No node has two dimensions to show, or one chunk takes more than `max_bytes`.
 
@@ -273,7 +275,15 @@ class TreeAccessor:
         """
         from hfzarr.faces.tree_thumbnail import tree_thumbnail
 
-        return tree_thumbnail(self._tree, size, level=level, project=project, max_bytes=max_bytes)
+        return tree_thumbnail(
+            self._tree,
+            size,
+            level=level,
+            project=project,
+            labels=labels,
+            cmap=cmap,
+            max_bytes=max_bytes,
+        )
 
     def reshard(self, target: Any, **options: Any) -> Resharded:
         """Write the store that the tree was opened from anew, with many chunks in each file.

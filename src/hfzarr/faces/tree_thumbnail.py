@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from hfzarr.errors import NodeNotFoundError, TargetError
 from hfzarr.faces.excerpt import Projection, layout
 from hfzarr.faces.images import PYRAMID_KEY
+from hfzarr.faces.overlay import Labels, Overlay, chosen, of_dataset, of_tree
 from hfzarr.faces.picture import Picture
-from hfzarr.faces.thumbnail import subject, thumbnail
+from hfzarr.faces.thumbnail import candidates_of, draw, subject, wish
 
 if TYPE_CHECKING:
     from xarray import Dataset, DataTree
@@ -23,6 +24,8 @@ def tree_thumbnail(
     *,
     level: int | str | None,
     project: Projection,
+    labels: Labels,
+    cmap: str | None,
     max_bytes: int | str,
 ) -> Picture:
     """Return a picture of a tree; see `hfzarr.faces.thumbnail.thumbnail`.
@@ -30,18 +33,27 @@ def tree_thumbnail(
     Raises
     ------
     NodeNotFoundError
-        There is no such level.
+        There is no such level, or there are no such labels.
     TargetError
         No node has anything to show, or an option does not fit.
     """
+    asked = wish(size, project, cmap, max_bytes)
     first = _first(tree)
     dataset = first.to_dataset()
+    name = subject(dataset)
+    overlays: tuple[Overlay, ...] = ()
+    if labels is not False:
+        overlays = chosen(of_tree(first) or of_dataset(dataset, name), labels)
     if PYRAMID_KEY in dataset.encoding:
-        return thumbnail(dataset, size, level=level, project=project, max_bytes=max_bytes)
+        candidates = list(candidates_of(dataset, name, size, level))
+        whole = dataset if level is None else candidates[0]
+        return draw(candidates, name, asked, overlays, whole[name])
     levels = _levels(first)
-    fitting = _fitting(list(levels.values()), size)
-    chosen = fitting if level is None else _named(levels, level)
-    return thumbnail(chosen, size, project=project, max_bytes=max_bytes)
+    if level is not None:
+        one = _named(levels, level)
+        return draw([one], name, asked, overlays, one[name])
+    finest = _fitting(list(levels.values()), None)
+    return draw([_fitting(list(levels.values()), size)], name, asked, overlays, finest[name])
 
 
 def _first(tree: DataTree) -> DataTree:

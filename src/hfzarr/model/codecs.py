@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 import numpy as np
 
 from hfzarr.model.array import ArrayMeta
 
-__all__ = ["ByteCodec", "CodecChain", "ShardIndex", "fast_chain", "shard_index"]
+__all__ = [
+    "ByteCodec",
+    "CodecChain",
+    "ShardIndex",
+    "fast_chain",
+    "outer_codecs",
+    "shard_index",
+    "without_outer",
+]
 
 #: A step from bytes to bytes. Decoding needs its name only, never its configuration.
 ByteCodec = Literal["blosc", "zstd", "gzip", "zlib", "lz4", "bz2", "lzma", "crc32c"]
@@ -150,6 +159,37 @@ def fast_chain(meta: ArrayMeta) -> CodecChain | None:
     except (KeyError, TypeError, ValueError, AttributeError):
         # Malformed metadata: zarr-python reads what it can, and says what it cannot.
         return None
+
+
+def outer_codecs(meta: ArrayMeta) -> tuple[ByteCodec, ...]:
+    """Return the known codecs at the end of a chain that has unknown ones, in their order.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hfzarr.model.array import parse_array
+    >>> doc = {"shape": [9], "chunks": [4], "dtype": "<u2", "fill_value": 0, "order": "C",
+    ...        "compressor": {"id": "zlib"}, "filters": [{"id": "delta"}], "zarr_format": 2}
+    >>> meta = parse_array("a", doc, {}, resolve=lambda doc: (np.dtype("<u2"), 0))
+    >>> outer_codecs(meta), without_outer(meta, 1).doc["compressor"]
+    (('zlib',), None)
+    """
+    try:
+        if meta.zarr_format == 2:
+            compressor: Mapping[str, Any] = meta.doc.get("compressor") or {}
+            return (compressor["id"],) if compressor and _is_known_v2(compressor) else ()
+        names = [_named(codec)[0] for codec in meta.doc["codecs"]]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return ()
+    known_ones = itertools.takewhile(_V3_BYTE_CODECS.__contains__, reversed(names))
+    return cast(tuple[ByteCodec, ...], tuple(known_ones)[::-1])
+
+
+def without_outer(meta: ArrayMeta, count: int) -> ArrayMeta:
+    """Return the metadata of an array whose last ``count`` codecs somebody else undoes."""
+    if meta.zarr_format == 2:
+        return replace(meta, doc={**meta.doc, "compressor": None})
+    return replace(meta, doc={**meta.doc, "codecs": list(meta.doc["codecs"])[:-count]})
 
 
 def shard_index(meta: ArrayMeta) -> ShardIndex | None:

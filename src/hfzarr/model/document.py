@@ -15,6 +15,8 @@ __all__ = ["check_document_size", "parse_document"]
 
 # A text in JSON; one that is never closed reaches to the end, so that nothing is looked at twice.
 _TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+# A number that Python holds and no array does: as a float, it overflows.
+_ENDLESS = re.compile(rb"(?<!\d)\d{300}")
 _OTHER = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
@@ -50,6 +52,8 @@ def parse_document(data: bytes | str, name: str = "the document") -> Any:
     depth = _depth(raw) if raw.count(b"[") + raw.count(b"{") > most else 0
     if depth > most:
         raise _too_deep(name, f"{depth:,} deep", most)
+    if _ENDLESS.search(raw) and _ENDLESS.search(_TEXT.sub(b"", raw)):
+        raise ValueError(f"{name} has a number of 300 digits or more")
     try:
         return json.loads(data)
     except RecursionError as error:

@@ -10,7 +10,14 @@ from typing import Any
 from hfzarr.errors import LimitError, TargetError
 from hfzarr.model.report import shorten
 
-__all__ = ["Limits", "check_coordinate_size", "check_object_size", "get_limits", "set_limits"]
+__all__ = [
+    "Limits",
+    "check_chunk_count",
+    "check_coordinate_size",
+    "check_object_size",
+    "get_limits",
+    "set_limits",
+]
 
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _SIZE = re.compile(r"\s*(\d{1,18}(?:\.\d{1,6})?)\s*([KMGT]?)(?:iB|B)?\s*", re.IGNORECASE)
@@ -38,6 +45,8 @@ class Limits:
     max_chunk
         Bytes that one chunk decodes to, or the index of one shard, or one object takes that is
         read whole.
+    max_chunks
+        Chunks along one axis that one read touches.
     max_coordinate
         Bytes of one coordinate along a dimension: these are in memory as soon as a store is open.
     follow_links
@@ -54,6 +63,7 @@ class Limits:
     max_nodes: int = 200_000
     max_entries: int = 1_000_000
     max_chunk: int = 4 * 2**30
+    max_chunks: int = 2_000_000
     max_coordinate: int = 2**30
     follow_links: bool = True
 
@@ -101,6 +111,23 @@ def check_object_size(nbytes: int, name: str) -> None:
         raise LimitError(
             f"{name} has {nbytes:,} bytes, and a chunk may have {most:,}. If the store is to be "
             f"trusted, allow it with hfzarr.set_limits(max_chunk={nbytes})."
+        )
+
+
+def check_chunk_count(count: int) -> None:
+    """Refuse to plan a read of too many chunks along one axis.
+
+    Raises
+    ------
+    LimitError
+        There are more than `Limits` allow.
+    """
+    most = get_limits().max_chunks
+    if count > most:
+        raise LimitError(
+            f"the selection takes {count:,} chunks along one axis, and {most:,} is the limit of "
+            "one read. Select less at once, or, if the store is to be trusted, allow it with "
+            f"hfzarr.set_limits(max_chunks={count})."
         )
 
 

@@ -10,6 +10,8 @@ from typing import Any, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
+from hfzarr.model.limits import check_chunk_count
+
 __all__ = [
     "AxisPart",
     "AxisPlan",
@@ -206,6 +208,8 @@ def checked(indices: npt.NDArray[Any], length: int) -> IntArray:
 
 
 def _run_parts(run: AxisRun, chunk: int) -> Iterator[AxisPart]:
+    last = run.start + max(run.count - 1, 0) * run.step
+    check_chunk_count(min(run.count, last // chunk - run.start // chunk + 1))
     done = 0
     while done < run.count:
         number, first = divmod(run.start + done * run.step, chunk)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from hfzarr.plan.html import sheet
 
 __all__ = ["Cost", "Kind", "VariableCost"]
 
@@ -230,23 +230,7 @@ class Cost:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        head, *rows = self._rows()
-        style = "text-align:right;padding:0.1em 0.6em"
-        left = "text-align:left;padding:0.1em 0.6em"
-
-        def cells(kind: str, row: Sequence[str]) -> str:
-            return "".join(
-                f'<{kind} style="{style if i else left}">{html.escape(text)}</{kind}>'
-                for i, text in enumerate(row)
-            )
-
-        body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-        remarks = "<br>".join(html.escape(line) for line in self._remarks())
-        return (
-            f"<div><strong>{html.escape(self.what)}</strong>"
-            f"<table><thead><tr>{cells('th', head)}</tr></thead><tbody>{body}</tbody></table>"
-            f"<div>{remarks}</div></div>"
-        )
+        return sheet(self.what, self._rows(), self._remarks())
 
     def _rows(self) -> list[list[str]]:
         listed = [*self.variables, *([self.total] if len(self.variables) != 1 else [])]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from hfzarr.model.visible import visible
+from hfzarr.plan.html import sheet
 from hfzarr.plan.routes import ArrayPlan
 
 __all__ = ["Bundle", "ReshardPlan", "Resharded", "Span", "bundles", "in_units"]
@@ -139,16 +140,7 @@ class ReshardPlan:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        head, *rows = [[html.escape(cell) for cell in row] for row in self._rows()]
-        cells = "".join(f"<th>{cell}</th>" for cell in head)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows
-        )
-        closing = "<br>".join(html.escape(line) for line in self._closing())
-        return (
-            f"<p>{html.escape(self._title())}</p><table><thead><tr>{cells}</tr></thead>"
-            f"<tbody>{body}</tbody></table><p>{closing}</p>"
-        )
+        return sheet(self._title(), self._rows(), self._closing())
 
     def _title(self) -> str:
         return f"Reshard {self.source} to {self.target} (Zarr v3)"
@@ -227,7 +219,7 @@ def _counted(count: int, what: str) -> str:
 def _row(one: ArrayPlan) -> list[str]:
     spec = one.spec
     return [
-        spec.path or "/",
+        visible(spec.path) or "/",
         _sides(spec.shape),
         spec.dtype,
         one.route,

@@ -13,6 +13,8 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from hfzarr.errors import HfzarrError
+from hfzarr.model.visible import visible
+from hfzarr.plan.html import CELL, FAINT, FRAME, LINE
 from hfzarr.plan.reshard import in_units
 from hfzarr.store.location import hide_secrets
 
@@ -32,15 +34,10 @@ __all__ = [
 
 _KINDS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp"}
 
-_LINE = "1px solid rgba(128,128,128,.35)"
-_FAINT = "opacity:.65"
-_CELL = "padding:2px 10px 2px 0;text-align:left;vertical-align:top;border:0;background:none"
-_CARD = (
-    f"display:inline-flex;flex-wrap:wrap;gap:14px;align-items:flex-start;max-width:100%;"
-    f"box-sizing:border-box;padding:10px 14px;border:{_LINE};border-radius:8px;color:inherit;"
-    "font-family:system-ui,sans-serif;font-size:13px;line-height:1.4"
-)
-_MONO = "font-family:ui-monospace,monospace;font-size:12px;overflow-wrap:anywhere"
+# Of a fact: a long one is broken, a short one stays in one piece beside a long value.
+_NAME = f"{CELL};font-weight:400;{FAINT};min-width:5em"
+_CARD = f"display:inline-flex;flex-wrap:wrap;gap:14px;align-items:flex-start;color:inherit;{FRAME}"
+_MONO = "font-family:ui-monospace,monospace;font-size:12px"
 _MOST_TEXT = 300
 _PICTURE = 256
 
@@ -79,10 +76,10 @@ def card(
         parts.append(image(picture, 128, alt=f"picture of {title}"))
     parts.append(f"<div style='min-width:0'><div style='font-weight:600'>{_text(title)}</div>")
     if place:
-        parts.append(f"<div style='{_MONO};{_FAINT}'>{_text(place)}</div>")
+        parts.append(f"<div style='{_MONO};{FAINT}'>{_text(place)}</div>")
     parts.append(facts_table(facts))
     if note:
-        parts.append(f"<div style='{_FAINT};margin-top:4px'>{_text(note)}</div>")
+        parts.append(f"<div style='{FAINT};margin-top:4px'>{_text(note)}</div>")
     return "".join([*parts, "</div></div>"])
 
 
@@ -96,8 +93,8 @@ def facts_table(facts: Mapping[str, object] | Iterable[tuple[str, object]]) -> s
     """
     pairs = facts.items() if isinstance(facts, Mapping) else facts
     lines = [
-        f"<tr style='background:none'><th scope='row' style='{_CELL};font-weight:400;{_FAINT}'>"
-        f"{_text(name)}</th><td style='{_CELL}'>{_text(value)}</td></tr>"
+        f"<tr style='background:none'><th scope='row' style='{_NAME}'>"
+        f"{_text(name)}</th><td style='{CELL}'>{_text(value)}</td></tr>"
         for name, value in pairs
         if not _is_nothing(value)
     ]
@@ -139,20 +136,20 @@ def rows_table(
     shown = [None] * len(rows) if pictures is None else list(pictures)
     has_pictures = any(shown)
     head = "".join(
-        f"<th scope='col' style='{_CELL};font-weight:600'>{_text(name)}</th>" for name in columns
+        f"<th scope='col' style='{CELL};font-weight:600'>{_text(name)}</th>" for name in columns
     )
-    head = (f"<th style='{_CELL}'></th>" if has_pictures else "") + head
+    head = (f"<th style='{CELL}'></th>" if has_pictures else "") + head
     lines = []
     for row, png in zip(rows, shown, strict=True):
-        cells = "".join(f"<td style='{_CELL}'>{_text(value)}</td>" for value in row)
+        cells = "".join(f"<td style='{CELL}'>{_text(value)}</td>" for value in row)
         if has_pictures:
             drawn = image(png, 40) if png else ""
-            cells = f"<td style='{_CELL}'>{drawn}</td>" + cells
-        lines.append(f"<tr style='background:none;border-top:{_LINE}'>{cells}</tr>")
+            cells = f"<td style='{CELL}'>{drawn}</td>" + cells
+        lines.append(f"<tr style='background:none;border-top:{LINE}'>{cells}</tr>")
     above = f"<div style='font-weight:600;margin-bottom:4px'>{_text(title)}</div>" if title else ""
-    below = f"<div style='{_FAINT};margin-top:4px'>{_text(note)}</div>" if note else ""
+    below = f"<div style='{FAINT};margin-top:4px'>{_text(note)}</div>" if note else ""
     return (
-        f"<div style='{_CARD};display:block;overflow-x:auto'>{above}"
+        f"<div style='{_CARD};display:block;overflow-x:auto;overflow-wrap:normal'>{above}"
         f"<table style='border-collapse:collapse'><thead><tr style='background:none'>{head}</tr>"
         f"</thead><tbody>{''.join(lines)}</tbody></table>{below}</div>"
     )
@@ -217,7 +214,11 @@ def selection_card(selection: ZarrSelection) -> str:
         return card("selection", {"region": region}, place=place, note=_reason(error))
     picture, note = None, ""
     if len(selection.shape) > 1:
-        picture, note = _drawn(lambda: selection.to_xarray().hfzarr.thumbnail(size=_PICTURE))
+        # As the store was found: one without consolidated metadata is nothing to warn of here.
+        found = selection.handle.store.hierarchy.consolidated or False
+        picture, note = _drawn(
+            lambda: selection.to_xarray(consolidated=found).hfzarr.thumbnail(size=_PICTURE)
+        )
     return card("selection", facts, place=place, picture=picture, note=note)
 
 
@@ -260,7 +261,8 @@ def _text(value: object) -> str:
     elif value is None:
         value = ""
     text = str(value)
-    return escape(text if len(text) <= _MOST_TEXT else text[: _MOST_TEXT - 1] + "…")
+    shown = text if len(text) <= _MOST_TEXT else text[: _MOST_TEXT - 1] + "…"
+    return escape("\n".join(map(visible, shown.split("\n"))))
 
 
 def _is_nothing(value: object) -> bool:

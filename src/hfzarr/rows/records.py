@@ -60,6 +60,11 @@ def column_of(values: Sequence[Any], column: str, name: str) -> Any:
         return _texts(values, name)
     try:
         return pa.array([_plain(value) for value in values])
+    except UnicodeEncodeError as error:
+        raise TargetError(
+            f"column {column!r} of {name!r} holds {shorten(error.object)}, which is no text that "
+            f"UTF-8 can write ({error.reason})"
+        ) from error
     except (
         pa.ArrowInvalid,
         pa.ArrowTypeError,

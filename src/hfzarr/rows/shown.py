@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hfzarr.model.visible import visible
 from hfzarr.rows.facts import METADATA, THUMBNAIL
 from hfzarr.rows.html import picture_kind, rows_table
 from hfzarr.store.location import hide_secrets
@@ -21,7 +22,10 @@ _WIDTH = 40
 def as_text(manifest: Manifest) -> str:
     """Return a manifest's first rows, aligned."""
     names = _shown_columns(manifest)
-    rows = [names, *[[_text(row[name]) for name in names] for row in _first_rows(manifest)]]
+    rows = [
+        [visible(name) for name in names],
+        *[[_text(row[name]) for name in names] for row in _first_rows(manifest)],
+    ]
     widths = [max(len(row[i]) for row in rows) for i in range(len(names))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
     return "\n".join([manifest.title, *[line.rstrip() for line in lines], *_rest(manifest, names)])
@@ -66,7 +70,7 @@ def _rest(manifest: Manifest, names: list[str]) -> list[str]:
     if len(manifest) > _ROWS:
         lines.append(f"and {len(manifest) - _ROWS:,} more")
     if hidden := [name for name in manifest.columns if name not in names]:
-        lines.append(f"more columns: {', '.join(hidden)}")
+        lines.append(f"more columns: {', '.join(map(visible, hidden))}")
     return lines
 
 
@@ -74,6 +78,6 @@ def _text(value: Any) -> str:
     if value is None:
         return "-"
     text = value if isinstance(value, str) else str(value)
-    text = " ".join(text.split())
+    text = visible(" ".join(text.split()))
     # The end of a path says more than its beginning.
     return text if len(text) <= _WIDTH else f"…{text[1 - _WIDTH :]}"

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hfzarr.errors import HfzarrError, LimitError, ReadError
-from hfzarr.model.codecs import CodecChain, ShardIndex
+from hfzarr.model.codecs import ByteCodec, CodecChain, ShardIndex
 from hfzarr.model.limits import check_object_size
 from hfzarr.run.inflate import inflate
 
-__all__ = ["ChunkDecoder", "Place", "decode_index"]
+__all__ = ["ChunkDecoder", "Place", "decode_index", "undo_codecs"]
 
 Bytes = bytes | memoryview
 ByteArray = npt.NDArray[np.uint8]
@@ -125,7 +125,9 @@ class ChunkDecoder:
             _check_header(
                 self._codecs[-1] if self._codecs else None, data, self._sizes, self._nbytes
             )
-        except ValueError as error:
+        except HfzarrError:
+            raise
+        except Exception as error:  # every codec has errors of its own
             raise self._undecodable(data, place, error) from error
 
     def _shaped(self, flat: ByteArray) -> npt.NDArray[Any]:
@@ -165,6 +167,28 @@ class ChunkDecoder:
         out = _scratch(self._nbytes) if out is None else out
         _decompress_into(name, data, out)
         return out
+
+
+def undo_codecs(codecs: Sequence[ByteCodec], data: Bytes, most: int) -> Bytes:
+    """Undo codecs whose result is input to others, which nobody here knows.
+
+    Parameters
+    ----------
+    codecs
+        In the order of encoding.
+    data
+        The encoded bytes.
+    most
+        How many bytes any of them may give.
+
+    Raises
+    ------
+    ValueError
+        One gives more, or the bytes are damaged; the decoders raise errors of their own, too.
+    """
+    for name in reversed(codecs):
+        data = _decompress(name, data, None, most)
+    return data
 
 
 def decode_index(sharding: ShardIndex, data: Bytes, *, place: Place) -> npt.NDArray[np.uint64]:
@@ -274,6 +298,8 @@ def _decompress(name: str, data: Bytes, size: int | None, most: int) -> Bytes:
         return out.data
     if name == "blosc":
         _check_most(_check_blosc(data), most)
+    elif name == "lz4":
+        _check_most(int.from_bytes(data[:4], "little"), most)
     elif name == "zstd":
         _check_most(_check_zstd_frames(data), most)
     else:

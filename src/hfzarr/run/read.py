@@ -14,6 +14,7 @@ import numpy.typing as npt
 from hfzarr.errors import HfzarrError, LimitError, ReadError
 from hfzarr.model.array import ArrayMeta
 from hfzarr.model.codecs import CodecChain, fast_chain
+from hfzarr.model.report import shorten
 from hfzarr.plan.axis import AxisRun, Indexer, normalize
 from hfzarr.plan.grid import ChunksPlan, plan_grid, plan_points
 from hfzarr.plan.tasks import Box
@@ -266,9 +267,9 @@ class ArrayReader:
 
     def _zarr_array(self) -> zarr.Array[Any]:
         if self._zarr is None:
-            from hfzarr.store.bridge import open_zarr_array
+            from hfzarr.run.unpacked import open_unpacked
 
-            self._zarr = open_zarr_array(self.source, self.meta)
+            self._zarr = open_unpacked(self.source, self.meta)
         return self._zarr
 
 
@@ -288,8 +289,13 @@ def _translated(source: Source, meta: ArrayMeta) -> Iterator[None]:
     """Turn what zarr-python raises into a `ReadError` that names the array."""
     try:
         yield
-    except (HfzarrError, MemoryError):
+    except HfzarrError:
         raise
+    except MemoryError as error:
+        raise LimitError(
+            f"array {meta.path or '/'!r} in {source.url}: zarr-python wants more memory than there "
+            f"is ({shorten(str(error))}). A chunk may be damaged, or the selection too large."
+        ) from error
     except Exception as error:
         raise ReadError(
             f"array {meta.path or '/'!r} in {source.url}: zarr-python could not read it "

@@ -36,6 +36,7 @@ from hfzarr.store.wrapped import ZarrSource
 __all__ = [
     "SourceStore",
     "array_metadata",
+    "as_range",
     "codec_encoding",
     "encode_unit",
     "open_async_array",
@@ -153,7 +154,7 @@ class SourceStore(Store):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """Return the object at ``key``, or a part of it."""
-        data = await self.source.get_async(key, _as_range(byte_range))
+        data = await self.source.get_async(key, as_range(byte_range))
         return None if data is None else prototype.buffer.from_bytes(data)
 
     async def get_partial_values(
@@ -207,7 +208,8 @@ async def _nothing() -> AsyncIterator[str]:
     yield
 
 
-def _as_range(request: ByteRequest | None) -> ByteRange:
+def as_range(request: ByteRequest | None) -> ByteRange:
+    """Return what zarr-python asks for of an object, as a `Source` takes it."""
     if isinstance(request, RangeByteRequest):
         return request.start, request.end
     if isinstance(request, OffsetByteRequest):

@@ -19,6 +19,19 @@ from hfzarr.faces.cli.shared_options import as_json, group, quiet, storage_optio
 __all__ = ["thumbnail"]
 
 
+class Projection(click.Choice):  # type: ignore[type-arg, unused-ignore]
+    """How a volume is projected: by a word, or a plane by its number or place."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return an integer or a float for a number."""
+        for kind in (int, float):
+            try:
+                return kind(value)
+            except ValueError:
+                continue
+        return super().convert(value, param, ctx)
+
+
 @click.command(
     "thumbnail",
     cls=Command,
@@ -27,6 +40,8 @@ __all__ = ["thumbnail"]
         "cells.ome.zarr -o cells.png",
         "volume.zarr -o middle.jpg --size 512 --projection slice",
         "scene.zarr -o scene.png --group measurements/reflectance --max-bytes 16MiB",
+        "cells.ome.zarr -o cells.png --labels nuclei --projection 12",
+        "anomalies.zarr -o anomalies.png --cmap diverging",
         "cells.ome.zarr -o - > cells.png",
     ],
 )
@@ -45,8 +60,19 @@ __all__ = ["thumbnail"]
     help="level of a pyramid, by number or name; by default the coarsest that is large enough",
 )  # fmt: skip
 @click.option(
-    "--projection", "--project", "project", type=click.Choice(["max", "mean", "slice"]),
-    default="max", help="what is shown of a volume's z; slice is its middle",
+    "--projection", "--project", "project", type=Projection(["max", "mean", "slice"]),
+    default="max", metavar="[max|mean|slice|N]",
+    help="what is shown of a volume's z; slice is its middle, 12 the plane of that number, 12.0 "
+    "the one at that place in the coordinate's units",
+)  # fmt: skip
+@click.option(
+    "--labels", multiple=True, metavar="NAME",
+    help="labels to lay over the image, or all for all that there are; may be given several times",
+)  # fmt: skip
+@click.option(
+    "--cmap", metavar="NAME",
+    help="colours of an amount, such as diverging, thermal, rain, land or grey, or a colormap of "
+    "matplotlib where it is installed; by default what the store says of the amount decides",
 )  # fmt: skip
 @click.option(
     "--max-bytes", default="64MiB", metavar="SIZE",
@@ -63,17 +89,20 @@ def thumbnail(
     storage_options: Mapping[str, Any] | None,
     quiet: bool,
     as_json: bool,
+    labels: tuple[str, ...],
     **options: Any,
 ) -> int:
     """Draw a small picture of a store, from the coarsest level of it that serves.
 
     Channels are shown in their colours through their windows (percentiles where there is none),
-    labels each in a colour, maps with their north above. No more than --max-bytes is read.
+    labels each in a colour, amounts in colours that suit them, maps with their north above. No
+    more than --max-bytes is read.
     """
     from hfzarr.rows.pictures import check_pillow, encoded
 
     check_pillow()
     format = _format(output)
+    options["labels"] = "all" in labels or labels
     with quiet_repairs():
         picture = _opened(target, group, storage_options).hfzarr.thumbnail(**options)
     data = encoded(picture, format)

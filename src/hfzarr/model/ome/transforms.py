@@ -120,7 +120,7 @@ def parse_transform(raw: Any, n: int, ome: OmeAttrs, what: str, report: Report) 
         )
     except InvalidMetadataError:
         raise
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         report.must(
             ome.where,
             ome.rule("coordinateTransformations", "parameters MUST fit the type and the axes"),
