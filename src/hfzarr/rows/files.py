@@ -152,7 +152,9 @@ def read_text_table(data: bytes, kind: str, name: str) -> Any:
     """
     data = data.removeprefix(b"\xef\xbb\xbf")
     try:
-        if b"\0" in data[:1024]:
+        head = data[:1024]
+        # Every other byte, as UTF-16 has them; one by itself may be a value.
+        if 3 * head.count(0) > len(head):
             raise TargetError(f"{name!r} holds NULs, and text in UTF-8 is wanted: save it as that")
         return _read_json(data, name) if kind == "jsonl" else _read_csv(data, kind, name)
     except UnicodeDecodeError as error:
