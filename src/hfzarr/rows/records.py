@@ -85,7 +85,13 @@ def _texts(values: Sequence[Any], name: str) -> Any:
             texts.append(value if value is None or value == "" else cell_text(value))
         except TargetError as error:
             raise TargetError(f"row {number} of {name!r}: {error}") from error
-    return pa.array(texts, pa.string())
+    try:
+        return pa.array(texts, pa.string())
+    except UnicodeEncodeError as error:
+        raise TargetError(
+            f"row {texts.index(error.object)} of {name!r}: the path {shorten(error.object)} is no "
+            f"text that UTF-8 can write ({error.reason})"
+        ) from error
 
 
 def _plain(value: Any) -> Any:

@@ -54,17 +54,20 @@ class FolderSource:
         self, key: str, byte_range: ByteRange, check: Callable[[int, str], None]
     ) -> bytes | None:
         try:
-            # buffering=0: one read call for the whole file, without a copy in between.
-            with open(self._path(key), "rb", buffering=0, opener=_opened) as file:
-                size = _regular(file.fileno())
+            file = os.open(self._path(key), _READ)
+            try:
+                size = _regular(file)
                 if byte_range is None:
                     check(size, f"store {self.root!r}: {shorten(key)}")
-                    return file.read()
+                    return _read(file, 0, size)
                 start, stop = byte_range
                 if start < 0:
                     start = max(size + start, 0)
-                file.seek(start)
-                return file.read() if stop is None else file.read(stop - start)
+                return _read(
+                    file, start, max((size if stop is None else min(stop, size)) - start, 0)
+                )
+            finally:
+                os.close(file)
         except _ABSENT:
             return None
         except OSError as error:
@@ -134,7 +137,7 @@ class FolderSource:
         try:
             file = os.open(self._path(key), _READ)
             try:
-                _regular(file)
+                # What is no file fills the buffer at most, and is not waited for.
                 count = _read_into(file, buffer, byte_range)
             finally:
                 os.close(file)
@@ -194,10 +197,6 @@ class FolderSource:
         """Nothing is held open."""
 
 
-def _opened(path: str, flags: int) -> int:
-    return os.open(path, flags | _READ)
-
-
 def _regular(file: int) -> int:
     """Return the size of a file, or raise for what is none: a pipe, or a device without end."""
     found = os.fstat(file)
@@ -206,6 +205,21 @@ def _regular(file: int) -> int:
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "it is no file, but a device, pipe or socket")
     return found.st_size
+
+
+def _read(file: int, start: int, count: int) -> bytes:
+    if start:
+        os.lseek(file, start, os.SEEK_SET)
+    data = os.read(file, count)
+    if len(data) == count or not data:
+        return data
+    # A read may be short before the end, on network file systems and beyond 2 GiB.
+    parts = [data]
+    left = count - len(data)
+    while left and (more := os.read(file, left)):
+        parts.append(more)
+        left -= len(more)
+    return b"".join(parts)
 
 
 def _read_into(file: int, buffer: memoryview, byte_range: ByteRange) -> int:

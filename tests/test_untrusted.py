@@ -1,0 +1,184 @@
+"""Folders and zips of strangers: links, pipes, names that climb out, headers that lie."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import xarray as xr
+
+import hfzarr
+from hfzarr.errors import HfzarrError, LimitError, ReadError
+from hfzarr.model.limits import Limits, set_limits
+from hfzarr.store.folder import FolderSource
+from rawstores import write_array
+from strangers import Watched, grid, open_dataset, outside, put
+
+
+@pytest.fixture(autouse=True)
+def _limits() -> Iterator[None]:
+    yield
+    set_limits(**dict.fromkeys(Limits.__slots__))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("key", ["zarr.json", "c/0"])
+@pytest.mark.parametrize("what", ["pipe", "/dev/zero"])
+def test_what_is_no_file_is_not_read(tmp_path: Path, key: str, what: str) -> None:
+    write_array(tmp_path, (4,), 3)
+    path = tmp_path / key
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    if what == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(what)
+    with pytest.raises(ReadError, match="device, pipe or socket"):
+        open_dataset(tmp_path).load()
+
+
+@pytest.mark.parametrize("key", ["../secret", "a/../../secret", "..", "0\0", "\ud800"])
+def test_keys_that_are_no_files_of_the_store(tmp_path: Path, key: str) -> None:
+    put(tmp_path / "secret", b"secret")
+    (tmp_path / "s.zarr/a").mkdir(parents=True)
+    source = FolderSource(str(tmp_path / "s.zarr"))
+    calls: list[Callable[[], Any]] = [
+        lambda: source.get(key), lambda: source.probe([key])[0], lambda: source.sizes([key])[0],
+        lambda: source.list_dir(key) or None, lambda: source.usage(key).files or None,
+        lambda: source.read_into(key, memoryview(bytearray(9))),
+    ]  # fmt: skip
+    for call in calls:
+        if ".." in key:
+            with pytest.raises(ReadError, match="leads out"):
+                call()
+        else:
+            assert call() is None
+
+
+def test_links_are_followed_unless_they_may_not_be(tmp_path: Path) -> None:
+    store = write_array(tmp_path / "s.zarr", (4,), 3)
+    put(tmp_path / "elsewhere", b"abcd")
+    put(store / "inside", b"efgh")
+    (store / "c").mkdir()
+    link = store / "c/0"
+    link.symlink_to("../../elsewhere")
+    [array] = open_dataset(store).data_vars.values()
+    assert bytes(array.values) == b"abcd"
+    set_limits(follow_links=False)
+    with pytest.raises(LimitError, match=r"'c/0' is a link that leads out.*follow_links=True"):
+        open_dataset(store).load()
+    link.unlink()
+    link.symlink_to("../inside")
+    assert bytes(open_dataset(store)[array.name].values) == b"efgh"
+
+
+# Zips
+
+
+def zipped(path: Path, entries: list[tuple[str, bytes]], method: int = zipfile.ZIP_STORED) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with zipfile.ZipFile(path, "w", method) as archive:
+            for name, data in entries:
+                archive.writestr(name, data)
+    return path
+
+
+def array_entries(data: bytes = b"abcd") -> list[tuple[str, bytes]]:
+    document = {
+        "zarr_format": 3, "node_type": "array", "shape": [4], "data_type": "uint8",
+        "chunk_grid": grid(4), "chunk_key_encoding": {"name": "default"}, "fill_value": 0,
+        "codecs": [{"name": "bytes"}],
+    }  # fmt: skip
+    return [("zarr.json", json.dumps(document).encode()), ("c/0", data)]
+
+
+def patched(path: Path, signature: bytes, offset: int, size: int, value: int) -> Path:
+    """Write a number into every header of a kind."""
+    data = bytearray(path.read_bytes())
+    at = data.find(signature)
+    while at >= 0:
+        data[at + offset : at + offset + size] = value.to_bytes(size, "little")
+        at = data.find(signature, at + 4)
+    path.write_bytes(data)
+    return path
+
+
+CENTRAL, LOCAL, END = b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06"
+
+
+def test_names_that_climb_out_of_a_zip(tmp_path: Path) -> None:
+    names = ["../evil", "../../etc/passwd", "/abs/zarr.json", "a/../../b/zarr.json", "C:\\x"]
+    path = zipped(tmp_path / "s.zarr.zip", [*array_entries(), *((name, b"x") for name in names)])
+    with Watched() as opened:
+        dataset = open_dataset(path)
+        [array] = dataset.data_vars.values()
+        assert bytes(array.values) == b"abcd"
+        str(hfzarr.validate(str(path)))
+        xr.open_datatree(path, engine="hfzarr")
+    assert outside(opened, tmp_path) == []
+
+
+def test_of_two_entries_of_one_name_the_last_counts(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "s.zip", [*array_entries(b"abcd"), ("c/0", b"efgh")])
+    [array] = open_dataset(path).data_vars.values()
+    assert bytes(array.values) == b"efgh"
+
+
+def test_a_name_of_many_folders_in_a_zip(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "s.zip", [*array_entries(), ("/".join("a" * 30_000), b"")])
+    with pytest.raises(LimitError, match=r"29,999 folders.*max_depth"):
+        open_dataset(path)
+
+
+def test_a_zip_of_too_many_entries(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "s.zip", [*array_entries(), *((f"{i}", b"") for i in range(50))])
+    set_limits(max_entries=40)
+    with pytest.raises(LimitError, match=r"entries.*max_entries"):
+        open_dataset(path)
+    # The directory is refused by its size, before it is read.
+    patched(path, END, 12, 4, 10**6)
+    with pytest.raises(LimitError, match="max_entries"):
+        open_dataset(path)
+
+
+def test_entries_that_inflate_to_too_much(tmp_path: Path) -> None:
+    set_limits(max_document="1 MiB", max_chunk="2 MiB")
+    spaces = array_entries()[0][1] + b" " * 2**21
+    path = zipped(tmp_path / "a.zip", [("zarr.json", spaces)], zipfile.ZIP_DEFLATED)
+    with pytest.raises(LimitError, match=r"zarr.json.*max_document"):
+        open_dataset(path)
+    path = zipped(tmp_path / "b.zip", array_entries(bytes(3 * 2**20)), zipfile.ZIP_DEFLATED)
+    with pytest.raises(LimitError, match=r"c/0.*max_chunk"):
+        open_dataset(path).load()
+
+
+@pytest.mark.parametrize(
+    ("signature", "offset", "size", "value"),
+    [
+        (CENTRAL, 10, 2, 99), (CENTRAL, 8, 2, 1), (CENTRAL, 24, 4, 2**32 - 2),
+        (CENTRAL, 20, 4, 2**32 - 2), (CENTRAL, 42, 4, 2**32 - 2), (CENTRAL, 16, 4, 1),
+        (CENTRAL, 28, 2, 65535), (LOCAL, 26, 2, 65535), (LOCAL, 0, 4, 1), (CENTRAL, 6, 2, 200),
+        (END, 12, 4, 2**31), (END, 12, 4, 2**32 - 1), (END, 16, 4, 2**31), (END, 10, 2, 65534),
+        (CENTRAL, 12, 4, 2**32 - 1), (CENTRAL, 38, 4, 0o120777 << 16),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_headers_of_a_zip_that_lie(
+    tmp_path: Path, signature: bytes, offset: int, size: int, value: int, method: int
+) -> None:
+    path = patched(
+        zipped(tmp_path / "s.zip", array_entries(), method), signature, offset, size, value
+    )
+    try:
+        [array] = open_dataset(path).data_vars.values()
+        found = bytes(array.values), bytes(array[1:3].values)
+    except HfzarrError:
+        return
+    assert found == (b"abcd", b"bc")
