@@ -6,7 +6,9 @@ PYTHON ?= python3
 VENV ?= .venv
 LOWEST_VENV ?= .venv-lowest
 DOCS_VENV ?= .venv-docs
+RECHUNKER_VENV ?= .venv-rechunker
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 # How many processes share the tests; each takes up to 2 GB. 0: the tests run in pytest itself.
 WORKERS ?= 2
 
@@ -27,7 +29,7 @@ define make_venv
 	@touch $@
 endef
 
-.PHONY: help demo test lint format types docs docs-check lowest bench clean
+.PHONY: help demo test lint format types docs docs-check lowest bench bench-full bench-check clean
 
 help:
 	@echo "make demo        install hfzarr with the demo's libraries and run 'hfzarr demo'"
@@ -38,7 +40,9 @@ help:
 	@echo "make docs        build the documentation as a site in build/docs; a warning is an error"
 	@echo "make docs-check  run the examples and follow the links of README and docs"
 	@echo "make lowest      the tests, with the lowest versions that are supported"
-	@echo "make bench       benchmarks, as ratios side by side"
+	@echo "make bench       all comparisons with other libraries, at a small size"
+	@echo "make bench-full  the same at full size (hours), put into the docs"
+	@echo "make bench-check the ratios that README and the docs claim, at a small size"
 	@echo "make clean       remove environments, caches and what the demo wrote"
 
 demo: $(VENV)/.demo
@@ -70,12 +74,17 @@ lowest: $(LOWEST_VENV)/.test
 	@$(LOWEST_VENV)/bin/python $(PYTEST) $(PYTEST_ARGS)
 
 bench: $(VENV)/.test
-	$(BIN)/python ci/bench/open.py
-	$(BIN)/python ci/bench/patches.py --small
-	$(BIN)/python ci/bench/reshard.py --small --repeats 1
+	@$(BIN)/python ci/bench/all.py $(BENCH_ARGS)
+
+bench-full: $(VENV)/.test $(RECHUNKER_VENV)/.rechunker
+	@$(BIN)/python ci/bench/all.py --size full --docs \
+		--rechunker-python $(RECHUNKER_VENV)/bin/python $(BENCH_ARGS)
+
+bench-check: $(VENV)/.test
+	@$(BIN)/python ci/bench/all.py --goals $(BENCH_ARGS)
 
 clean:
-	rm -rf $(VENV) $(LOWEST_VENV) $(DOCS_VENV) build dist hfzarr-demo .mypy_cache .ruff_cache .pytest_cache \
+	rm -rf $(VENV) $(LOWEST_VENV) $(DOCS_VENV) $(RECHUNKER_VENV) build dist hfzarr-demo .mypy_cache .ruff_cache .pytest_cache \
 		.hypothesis
 	find src tests ci -name __pycache__ -prune -exec rm -rf {} +
 
@@ -86,6 +95,9 @@ $(LOWEST_VENV)/$(STAMP):
 	$(make_venv)
 
 $(DOCS_VENV)/$(STAMP):
+	$(make_venv)
+
+$(RECHUNKER_VENV)/$(STAMP):
 	$(make_venv)
 
 $(VENV)/.demo: $(VENV)/$(STAMP) pyproject.toml
@@ -116,4 +128,10 @@ $(LOWEST_VENV)/.test: $(LOWEST_VENV)/$(STAMP) pyproject.toml ci/constraints/lowe
 $(DOCS_VENV)/.docs: $(DOCS_VENV)/$(STAMP) pyproject.toml ci/constraints/docs.txt
 	@echo "Installing hfzarr[docs] into $(DOCS_VENV)"
 	@$(DOCS_VENV)/bin/python $(INSTALL) -c ci/constraints/docs.txt -e ".[docs]"
+	@touch $@
+
+# rechunker has not been ported to zarr 3.
+$(RECHUNKER_VENV)/.rechunker: $(RECHUNKER_VENV)/$(STAMP)
+	@echo "Installing rechunker into $(RECHUNKER_VENV)"
+	@$(RECHUNKER_VENV)/bin/python $(INSTALL) rechunker "zarr<3" "numcodecs<0.16" dask
 	@touch $@

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from reshard_meter import start, stop
 
 ROOT = Path(__file__).resolve().parents[2]
 REPO = "ada/volumes"
@@ -188,15 +189,17 @@ READERS = {
 
 
 def one(name: str) -> dict[str, list[float]]:
-    """Do all jobs with one reader; return seconds, requests, calls of the API and bytes."""
+    """Do all jobs with one reader; return seconds, requests, calls of the API, bytes, peak MiB."""
     opened, told = READERS[name](), {}
     rows, columns = slice(0, 128), slice(0, 256)
 
     def timed(job: str, work: Callable[[], Any]) -> Any:
         counted()
+        held, _ = start()
         begin = time.perf_counter()
         result = work()
-        told[job] = [time.perf_counter() - begin, *counted()]
+        seconds, (most, _) = time.perf_counter() - begin, stop()
+        told[job] = [seconds, *counted(), most - held]
         return result
 
     array: Any = None
@@ -257,15 +260,15 @@ def measure(url: str, readers: list[str], repeats: int) -> dict[str, dict[str, l
 
 def show(found: dict[str, dict[str, list[float]]]) -> None:
     """Print a table."""
-    print("| job | reader | requests | of the API | MB | seconds | hfzarr ÷ it |")
-    print("|---|---|---|---|---|---|---|")
+    print("| job | reader | requests | of the API | MB | seconds | hfzarr ÷ it | peak MB |")
+    print("|---|---|---|---|---|---|---|---|")
     for job in JOBS:
         ours = found.get("hfzarr", {}).get(job, [float("nan")])[0]
         for name, told in found.items():
-            seconds, requests, api, size = told[job]
+            seconds, requests, api, size, peak = told[job]
             print(
                 f"| {job} | {name} | {requests:.0f} | {api:.0f} | {size / 1e6:.2f} "
-                f"| {seconds:.3f} | {ours / seconds:.2f} |"
+                f"| {seconds:.3f} | {ours / seconds:.2f} | {peak:.0f} |"
             )
 
 

@@ -186,6 +186,7 @@ def main() -> None:
     parser.add_argument("--bandwidth", type=float, default=50.0, help="of the CDN, MB/s")
     parser.add_argument("--repeats", type=int, default=3, help="rounds; medians are printed")
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument("--json", type=Path, help="write every number here")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--one", choices=list(WAYS), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -215,6 +216,9 @@ def main() -> None:
             f"| {way} | {requests:.0f} | {size / 1e6:.1f} | {seconds:.2f} | {bounds[way]:.2f} "
             f"| {ratio:.2f} | {'ok' if ratio <= GOAL else 'MISSED'} |"
         )
+    if options.json:
+        record = {"ways": found, "the line allows": bounds}
+        options.json.write_text(json.dumps(record, indent=1), "utf-8")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import reshard_meter as meter
 import xarray as xr
 import zarr
 
@@ -174,23 +175,26 @@ def make(folder: Path, count: int) -> None:
     hfzarr.open_manifest(table.select(["zarr"])).save(folder / "bare.parquet")
 
 
-def timed(job: Job, folder: Path, tiny: Path) -> float:
-    """Return the seconds of a job, after the same on a few stores, which does all the imports."""
+def timed(job: Job, folder: Path, tiny: Path) -> list[float]:
+    """Return seconds and MiB of a job, after the same on a few stores, which does all imports."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         job.run(tiny)
+        held, _ = meter.start()
         start = time.perf_counter()
         said = job.run(folder)
         seconds = time.perf_counter() - start
+        most, _ = meter.stop()
     # A job that must prepare something says itself how long the rest took.
-    return said if isinstance(said, float) else seconds
+    return [said if isinstance(said, float) else seconds, most - held]
 
 
-def in_own_process(name: str, folder: Path, tiny: Path) -> float:
-    """Return the seconds of a job that a fresh process measured."""
+def in_own_process(name: str, folder: Path, tiny: Path) -> list[float]:
+    """Return the seconds and the MiB of a job that a fresh process measured."""
     command = [sys.executable, __file__, "--one", name, str(folder), str(tiny)]
     ran = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(ran.stdout)
+    answer: list[float] = json.loads(ran.stdout)
+    return answer
 
 
 def same_pixels(folder: Path) -> None:
@@ -214,19 +218,23 @@ def main() -> None:
     options = parser.parse_args()
     if options.one is not None:
         name, folder, tiny = options.one
-        print(timed(JOBS[name], Path(folder), Path(tiny)))
+        print(json.dumps(timed(JOBS[name], Path(folder), Path(tiny))))
         return
     count = 100 if options.tiny else 1_000 if options.small else 10_000
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        times = measured(Path(temporary), count, options.only or list(JOBS), options.repeats)
+        found = measured(Path(temporary), count, options.only or list(JOBS), options.repeats)
+    times, peaks = ({name: [n[i] for n in told] for name, told in found.items()} for i in (0, 1))
     print_table(times, count)
     if options.json is not None:
-        options.json.write_text(json.dumps({"stores": count, "seconds": times}, indent=1))
+        record = {"stores": count, "seconds": times, "peaks": peaks}
+        options.json.write_text(json.dumps(record, indent=1))
 
 
-def measured(root: Path, count: int, names: list[str], repeats: int) -> dict[str, list[float]]:
-    """Return the seconds of each job in each round."""
+def measured(
+    root: Path, count: int, names: list[str], repeats: int
+) -> dict[str, list[list[float]]]:
+    """Return the seconds and the MiB of each job in each round."""
     sizes = {share: max(2, round(count * share)) for share in {job.share for job in JOBS.values()}}
     folders = {share: root / str(size) for share, size in sizes.items()}
     for share, size in sizes.items():
@@ -235,7 +243,7 @@ def measured(root: Path, count: int, names: list[str], repeats: int) -> dict[str
     tiny = root / "tiny"
     make(tiny, 3)
     same_pixels(tiny)
-    times: dict[str, list[float]] = {name: [] for name in names}
+    times: dict[str, list[list[float]]] = {name: [] for name in names}
     order = list(names)
     for _ in range(repeats):
         for name in order:

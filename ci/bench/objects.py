@@ -23,6 +23,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from reshard_meter import start, stop
+
 from hub import JOBS, ROOT, ome, write
 
 COUNT = "/bench/count"
@@ -132,16 +134,16 @@ def hfzarr(place: str, server: str) -> Callable[[str], Any]:
     import xarray as xr
     import zarr
 
-    from hfzarr.store import object_client
     from hfzarr.store.connect import connect
     from hfzarr.store.location import locate
+    from hfzarr.store.objects.client import is_served_here
 
     # What is imported at the first opening is no part of reading.
     memory = zarr.create_group({}, attributes={"ome": ome()})
     memory.create_array("0", shape=(2, 2), dtype="uint16", dimension_names=("y", "x"))
     _ = xr.open_dataset(memory.store, engine="hfzarr")["image"].values
     connect(locate(*target(place, server, "none.zarr")))
-    assert object_client.is_served_here()
+    assert is_served_here()
 
     def opened(name: str) -> Any:
         url, options = target(place, server, name)
@@ -153,10 +155,10 @@ def hfzarr(place: str, server: str) -> Callable[[str], Any]:
 
 def hfzarr_fsspec(place: str, server: str) -> Callable[[str], Any]:
     """The engine, by fsspec."""
-    from hfzarr.store import object_source
+    from hfzarr.store.objects import source
 
     opened = hfzarr(place, server)
-    object_source.object_source = lambda location: None
+    source.object_source = lambda location: None
     _file_system(place, server)
     return opened
 
@@ -215,14 +217,16 @@ READERS = {
 
 
 def one(name: str, place: str, server: str) -> dict[str, list[float]]:
-    """Do all jobs with one reader; return seconds, requests and bytes."""
+    """Do all jobs with one reader; return seconds, requests, bytes and the MiB it took."""
     opened, told = READERS[name](place, server), {}
 
     def timed(job: str, work: Callable[[], Any]) -> Any:
         counted(server)
+        held, _ = start()
         begin = time.perf_counter()
         result = work()
-        told[job] = [time.perf_counter() - begin, *counted(server)]
+        seconds, (most, _) = time.perf_counter() - begin, stop()
+        told[job] = [seconds, *counted(server), most - held]
         return result
 
     array: Any = None
@@ -283,16 +287,16 @@ def measure(urls: dict[str, str], readers: list[str], repeats: int) -> Found:
 
 def show(found: Found) -> None:
     """Print a table."""
-    print("| place | job | reader | requests | MB | seconds | hfzarr ÷ it |")
-    print("|---|---|---|---|---|---|---|")
+    print("| place | job | reader | requests | MB | seconds | hfzarr ÷ it | peak MB |")
+    print("|---|---|---|---|---|---|---|---|")
     for place, readers in found.items():
         for job in JOBS:
             ours = readers.get("hfzarr", {}).get(job, [float("nan")])[0]
             for name, told in readers.items():
-                seconds, requests, size = told[job]
+                seconds, requests, size, peak = told[job]
                 print(
                     f"| {place} | {job} | {name} | {requests:.0f} | {size / 1e6:.2f} "
-                    f"| {seconds:.3f} | {ours / seconds:.2f} |"
+                    f"| {seconds:.3f} | {ours / seconds:.2f} | {peak:.0f} |"
                 )
 
 

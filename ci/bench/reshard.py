@@ -157,7 +157,8 @@ def versions() -> str:
 def chosen(name: str, prefixes: Iterable[str], rechunker: Path | None) -> list[str]:
     """Return the ways that can run here, and say why others cannot."""
     kind = JOBS[name].kind
-    able = [w for w in WAYS if kind in WAYS[w].kinds and w.startswith(tuple(prefixes))]
+    # With an end, a name stands for itself alone.
+    able = [w for w in WAYS if kind in WAYS[w].kinds and f"{w}$".startswith(tuple(prefixes))]
     reasons = {way: WAYS[way].missing for way in able}
     if rechunker is None and RECHUNKER in able:
         reasons[RECHUNKER] = "it wants a zarr below 3: name a Python with --rechunker-python"
@@ -176,7 +177,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         sizes.add_argument(f"--{size}", dest="size", action="store_const", const=size, help=told)
     parser.set_defaults(size=SIZES[0])
     parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=list(JOBS))
-    parser.add_argument("--ways", nargs="+", default=[""], help="ways whose names begin so")
+    parser.add_argument(
+        "--ways", nargs="+", default=[""], help="ways whose names begin so; `xarray$`: that one"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--rechunker-python", type=Path, help="a Python that has rechunker")
     parser.add_argument("--json", type=Path, help="write all medians and goals here")
