@@ -21,6 +21,7 @@ from hfzarr.plan.push import Pushed, PushPlan
 from hfzarr.rows.manifest import Manifest
 from hfzarr.rows.pictures import check_pillow
 from hfzarr.run.push import Delivery
+from hfzarr.store.hub.paths import HubPlace
 from hfzarr.store.hub.repo import parse_repo
 from hfzarr.store.options import hidden
 
@@ -153,12 +154,7 @@ def push_to_hub(
         check_index(manifest.table, manifest.column)
         check_card(delivery.read_card(_CARD) or "", repo_id=index_place.repo)
         delivery.create(private)
-        with tracking(progress, "push", total=len(jobs), nbytes=plan.nbytes) as sent:
-            delivery.data.tell = lambda nbytes: sent.add(0, nbytes)
-            for job in jobs:
-                _send(job, delivery, resume=resume)
-                sent.add(1)
-            pinned = delivery.arrive([job.push.path for job in jobs])
+        pinned = _send_all(jobs, delivery, plan, progress, resume=resume)
         files, nbytes = delivery.data.sent_files, delivery.data.sent_bytes
         landed = {
             url: Landed(url=f"{pinned.url}/{job.push.path}", metadata=job.metadata)
@@ -173,13 +169,8 @@ def push_to_hub(
                 metadata=metadata,
                 tell=lambda: drawn.add(1),
             )
-        index = index_files(rows, manifest.column)
-        there = {one.path: one.data for one in index}
-        if index_place.versioned:
-            places = [one.url for one in landed.values()]
-            card = _card(delivery, rows, manifest.column, index, places)
-            there[_CARD] = card.encode()
-        commit = delivery.send_index(there, pinned)
+        places = [one.url for one in landed.values()]
+        commit = delivery.send_index(_index(delivery, rows, manifest.column, places), pinned)
     return Pushed(
         plan=plan,
         url=index_place.url,
@@ -221,14 +212,36 @@ def _refuse(plan: PushPlan) -> None:
         warnings.warn(warning, UserWarning, stacklevel=3)
 
 
-def _send(job: PushJob, delivery: Delivery, *, resume: bool) -> None:
-    path = job.push.path
-    if job.push.route == "keep":
-        return
-    if job.work is not None:
-        delivery.reshard(path, job.digest, job.work, resume=resume)
-    else:
-        delivery.copy(path, job.digest, job.source, job.prefix, job.files)
+def _send_all(
+    jobs: Sequence[PushJob],
+    delivery: Delivery,
+    plan: PushPlan,
+    progress: bool | Callable[[Progress], object],
+    *,
+    resume: bool,
+) -> HubPlace:
+    """Send every store; return the place that holds them all."""
+    with tracking(progress, "push", total=len(jobs), nbytes=plan.nbytes) as sent:
+        delivery.data.tell = lambda nbytes: sent.add(0, nbytes)
+        for job in jobs:
+            path = job.push.path
+            if job.push.route != "keep" and job.work is not None:
+                delivery.reshard(path, job.digest, job.work, resume=resume)
+            elif job.push.route != "keep":
+                delivery.copy(path, job.digest, job.source, job.prefix, job.files)
+            sent.add(1)
+        return delivery.arrive([job.push.path for job in jobs])
+
+
+def _index(
+    delivery: Delivery, rows: pa.Table, column: str, stores: Sequence[str]
+) -> dict[str, bytes]:
+    """Return the files of the index, by path; a bucket has no card, as nobody would show it."""
+    files = index_files(rows, column)
+    there = {one.path: one.data for one in files}
+    if delivery.index.repo.place.versioned:
+        there[_CARD] = _card(delivery, rows, column, files, stores).encode()
+    return there
 
 
 def _card(

@@ -68,13 +68,14 @@ def validate(
 
     Examples
     --------
-    >>> import json, tempfile, zarr
+    >>> import json, pathlib, tempfile, zarr
     >>> folder = tempfile.mkdtemp() + "/a.zarr"
     >>> _ = zarr.create_array(folder, shape=(4,), chunks=(2,), dtype="u1")
     >>> validate(folder).message
     'valid Zarr v3 array'
-    >>> doc = json.load(open(f"{folder}/zarr.json"))
-    >>> json.dump(doc | {"fill_value": 256}, open(f"{folder}/zarr.json", "w"))
+    >>> file = pathlib.Path(folder, "zarr.json")
+    >>> doc = json.loads(file.read_text())
+    >>> _ = file.write_text(json.dumps(doc | {"fill_value": 256}))
     >>> print(validate(folder).problems[0].rule)
     Zarr core 3.0, fill value list: for uint8, it MUST be an integer from 0 to 255
     """
