@@ -33,6 +33,7 @@ from typing import Any
 import click
 import pytest
 import yaml
+import zarr
 
 import hfzarr
 from docblocks import ROOT, Block, blocks, commands, extras, goals, needs, without_blocks
@@ -110,6 +111,8 @@ def check_output(page: Path, block: Block, printed: str) -> None:
 def test_blocks_run(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
+    if "hfzarr validate" in TEXTS[page] and zarr.__version__ == "3.1.0":
+        pytest.skip("zarr 3.1.0 writes a null into groups, where the specification wants an object")
     wanted = needs(TEXTS[page])
     # Hidden blocks may use fixtures.
     names: dict[str, object] = {"__name__": page.stem, "monkeypatch": monkeypatch}

@@ -32,11 +32,6 @@ def store(demo) -> str:
     return str(demo.store)
 
 
-@pytest.fixture(scope="module")
-def raw(demo) -> str:
-    return str(demo.raw)
-
-
 def names_of(script: str) -> dict:
     return runpy.run_path(str(EXAMPLES / script))
 
@@ -98,21 +93,6 @@ def test_train_segmentation_makes_the_demo_where_there_is_none(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="other"):
         run("train_segmentation.py", str(other), out, epochs=1, model="numpy")
     assert not other.exists()
-
-
-def test_reshard_on_a_cluster(raw, tmp_path: Path, capsys):
-    pytest.importorskip("distributed", reason="needs dask's distributed scheduler")
-    out = tmp_path / "sharded.ome.zarr"
-    killed = run("reshard_on_a_cluster.py", raw, str(out))
-    said = capsys.readouterr().out
-    assert f"killed worker {killed} " in said
-    assert "36 tasks" in said
-    assert "verified: all" in said
-    assert said.endswith("every pixel is the same\n")
-    before, after = (xr.open_dataset(place, engine="hfzarr")["image"] for place in (raw, out))
-    np.testing.assert_array_equal(before.values, after.values)
-    assert after.encoding["shards"] == (1, 8, 128, 128)
-    assert after.encoding["chunks"] == (1, 8, 64, 64)
 
 
 def test_predict_by_patches(store, tmp_path: Path):
@@ -316,6 +296,8 @@ def test_hub(model, request, tmp_path: Path, capsys):
     pytest.importorskip("huggingface_hub", reason="needs the extra hub")
     pytest.importorskip("datasets", reason="needs the extra datasets")
     pytest.importorskip("aiohttp", reason="needs the extra hub")
+    if zarr.__version__ == "3.1.0":
+        pytest.skip("zarr 3.1.0 now and then writes shards that cannot be read")
     request.getfixturevalue("log_in")("me")
     server = request.getfixturevalue("hub")
     score = run("hub.py", "me/cells", str(tmp_path / "cells"), model=model, count=48)

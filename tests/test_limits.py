@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import xarray as xr
 
 import hfzarr
 from hfzarr.errors import HfzarrError, LimitError, TargetError, UnsupportedError
+from hfzarr.faces.thumbnail import render
 from hfzarr.model.limits import Limits, get_limits, set_limits
 from rawstores import image_attrs, scaled, write_array, write_group, write_image, write_json
 from strangers import grid, open_dataset, put
@@ -196,3 +198,36 @@ def test_an_image_that_is_too_long_for_its_coordinates(tmp_path: Path) -> None:
     write_array(tmp_path / "0", (2, 2**61), 3, dims=["y", "x"], chunk_grid=grid(1, 1))
     with pytest.raises(LimitError, match="'x'"):
         open_dataset(tmp_path)
+
+
+# Pictures
+
+
+def test_a_picture_of_many_chunks_reads_some(tmp_path: Path) -> None:
+    levels = [scaled("0", 1.0, 1.0), scaled("1", 2.0, 2.0)]
+    write_group(tmp_path, image_attrs(3, datasets=levels), 3)
+    for level, side in (("0", 10**6), ("1", 5 * 10**5)):
+        write_array(tmp_path / level, (side, side), 3, dims=["y", "x"], chunk_grid=grid(1, 1))
+    dataset = open_dataset(tmp_path)
+    # Each pixel is a chunk, and there is no smaller picture of the same: so many were read.
+    assert dataset.hfzarr.thumbnail(256).shape == (128, 128, 3)
+    assert dataset.hfzarr.thumbnail(256, max_bytes="1 KiB").shape == (32, 32, 3)
+    assert dataset.hfzarr.thumbnail(256, max_bytes="256 MiB").shape == (256, 256, 3)
+    assert render(dataset.image[:50, :200]).shape == (50, 200, 3)
+
+
+# Tables
+
+
+def test_a_table_that_nests_deep(tmp_path: Path) -> None:
+    deep = "[" * 100_000 + "]" * 100_000
+    put(tmp_path / "a.jsonl", f'{{"zarr": "a.zarr", "axes": {deep}}}\n'.encode())
+    with pytest.raises(LimitError, match=r"line 0 of .*a.jsonl.* lie 100,001 deep.*max_depth"):
+        hfzarr.open_manifest(tmp_path / "a.jsonl")
+    put(tmp_path / "a.json", f'[{{"zarr": "a.zarr", "axes": {deep}}}]'.encode())
+    with pytest.raises(LimitError, match="100,002 deep"):
+        hfzarr.open_manifest(tmp_path / "a.json")
+    put(tmp_path / "b.csv", f'zarr,axes\nb.zarr,"{deep}"\n'.encode())
+    assert len(hfzarr.open_manifest(tmp_path / "b.csv")) == 1
+    table = pa.table({"zarr": ["c.zarr"]}, metadata={"huggingface": f'{{"info": {deep}}}'})
+    assert len(hfzarr.open_manifest(table)) == 1

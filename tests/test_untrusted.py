@@ -16,7 +16,13 @@ import xarray as xr
 import hfzarr
 from hfzarr.errors import HfzarrError, LimitError, ReadError
 from hfzarr.model.limits import Limits, set_limits
+from hfzarr.store.connect import connect
 from hfzarr.store.folder import FolderSource
+from hfzarr.store.location import locate
+from hub import Hub
+from hubstores import hub as hub
+from hubstores import servers as servers
+from objectservers import needs_obstore, open_source, serving
 from rawstores import write_array
 from strangers import Watched, grid, open_dataset, outside, put
 
@@ -125,38 +131,57 @@ def test_names_that_climb_out_of_a_zip(tmp_path: Path) -> None:
     assert outside(opened, tmp_path) == []
 
 
-def test_of_two_entries_of_one_name_the_last_counts(tmp_path: Path) -> None:
+Placed = Callable[[Path], str]
+
+
+@pytest.fixture(params=["here", "hub"])
+def placed(request: pytest.FixtureRequest) -> Placed:
+    """Puts a file where zips are read from; gives the target that opens it there."""
+    if request.param == "here":
+        return str
+
+    hub: Hub = request.getfixturevalue("hub")
+
+    def placed(path: Path) -> str:
+        name = f"ada/cells{len(hub.state.repos)}"
+        hub.add_repo(name, {path.name: path.read_bytes()})
+        return f"hf://datasets/{name}/{path.name}"
+
+    return placed
+
+
+def test_of_two_entries_of_one_name_the_last_counts(tmp_path: Path, placed: Placed) -> None:
     path = zipped(tmp_path / "s.zip", [*array_entries(b"abcd"), ("c/0", b"efgh")])
-    [array] = open_dataset(path).data_vars.values()
+    [array] = open_dataset(placed(path)).data_vars.values()
     assert bytes(array.values) == b"efgh"
 
 
-def test_a_name_of_many_folders_in_a_zip(tmp_path: Path) -> None:
+def test_a_name_of_many_folders_in_a_zip(tmp_path: Path, placed: Placed) -> None:
     path = zipped(tmp_path / "s.zip", [*array_entries(), ("/".join("a" * 30_000), b"")])
     with pytest.raises(LimitError, match=r"29,999 folders.*max_depth"):
-        open_dataset(path)
+        open_dataset(placed(path))
 
 
-def test_a_zip_of_too_many_entries(tmp_path: Path) -> None:
+def test_a_zip_of_too_many_entries(tmp_path: Path, placed: Placed) -> None:
     path = zipped(tmp_path / "s.zip", [*array_entries(), *((f"{i}", b"") for i in range(50))])
     set_limits(max_entries=40)
     with pytest.raises(LimitError, match=r"entries.*max_entries"):
-        open_dataset(path)
+        open_dataset(placed(path))
     # The directory is refused by its size, before it is read.
     patched(path, END, 12, 4, 10**6)
     with pytest.raises(LimitError, match="max_entries"):
-        open_dataset(path)
+        open_dataset(placed(path))
 
 
-def test_entries_that_inflate_to_too_much(tmp_path: Path) -> None:
+def test_entries_that_inflate_to_too_much(tmp_path: Path, placed: Placed) -> None:
     set_limits(max_document="1 MiB", max_chunk="2 MiB")
     spaces = array_entries()[0][1] + b" " * 2**21
     path = zipped(tmp_path / "a.zip", [("zarr.json", spaces)], zipfile.ZIP_DEFLATED)
     with pytest.raises(LimitError, match=r"zarr.json.*max_document"):
-        open_dataset(path)
+        open_dataset(placed(path))
     path = zipped(tmp_path / "b.zip", array_entries(bytes(3 * 2**20)), zipfile.ZIP_DEFLATED)
     with pytest.raises(LimitError, match=r"c/0.*max_chunk"):
-        open_dataset(path).load()
+        open_dataset(placed(path)).load()
 
 
 @pytest.mark.parametrize(
@@ -171,14 +196,50 @@ def test_entries_that_inflate_to_too_much(tmp_path: Path) -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
 def test_headers_of_a_zip_that_lie(
-    tmp_path: Path, signature: bytes, offset: int, size: int, value: int, method: int
+    tmp_path: Path,
+    placed: Placed,
+    signature: bytes,
+    offset: int,
+    size: int,
+    value: int,
+    method: int,
 ) -> None:
     path = patched(
         zipped(tmp_path / "s.zip", array_entries(), method), signature, offset, size, value
     )
     try:
-        [array] = open_dataset(path).data_vars.values()
+        [array] = open_dataset(placed(path)).data_vars.values()
         found = bytes(array.values), bytes(array[1:3].values)
     except HfzarrError:
         return
     assert found == (b"abcd", b"bc")
+
+
+def refuses_large_objects(source: Any) -> None:
+    """Hold a source of which both keys have 2 MiB against limits of 1 MiB."""
+    set_limits(max_document="1 MiB")
+    with pytest.raises(LimitError, match=r"zarr.json' has 2,097,152 bytes.*max_document"):
+        source.probe(["zarr.json"])
+    assert len(source.get("zarr.json")) == 2**21
+    set_limits(max_chunk="1 MiB")
+    with pytest.raises(LimitError, match=r"c/0' has 2,097,152 bytes.*max_chunk"):
+        source.get_many([("c/0", None)])
+    assert source.get_many([("c/0", (5, 9))]) == [b"    "]
+
+
+LARGE = {"zarr.json": b" " * 2**21, "c/0": b" " * 2**21}
+
+
+def test_large_objects_of_the_hub_are_refused_unread(hub: Hub) -> None:
+    hub.add_repo("ada/cells", {f"a.zarr/{key}": data for key, data in LARGE.items()})
+    refuses_large_objects(connect(locate("hf://datasets/ada/cells/a.zarr")))
+    sent = [request.sent for request in hub.log if request.method == "GET"]
+    assert sum(size > 2**20 for size in sent) == 1
+
+
+@needs_obstore
+def test_large_objects_of_a_bucket_are_refused() -> None:
+    with serving(lambda path: LARGE.get(path.removeprefix("lab/a.zarr/"))) as server:
+        refuses_large_objects(
+            open_source("s3://lab/a.zarr", {"anon": True, "endpoint_url": server.url})
+        )

@@ -41,6 +41,9 @@ _DOWN = ("y", "lat", "latitude", "rlat", "nav_lat", "northing", "rows")
 _ACROSS = ("x", "lon", "longitude", "rlon", "nav_lon", "easting", "columns")
 _TIMES = ("t", "time", "date", "step", "lead_time")
 _DEPTH = "z"
+# A chunk costs time, however few bytes it has: beyond so many, each counts as so many bytes.
+_FREE_CHUNKS = 1024
+_LEAST_OF_A_CHUNK = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,8 +139,9 @@ def excerpt(
 ) -> Excerpt | None:
     """Return which pixels to read so that their chunks take no more than `budget` bytes.
 
-    Where all of them take more, there are fewer chunks along the depth, spread evenly, down to
-    the middle one; then, with `crop`, the middle of the plane; then the first channel alone.
+    Of very many chunks, each counts as 4 KiB at least. Where all of them take more, there are fewer
+    chunks along the depth, spread evenly, down to the middle one; then, with `crop`, the middle of
+    the plane; then the first channel alone.
 
     Parameters
     ----------
@@ -166,14 +170,14 @@ def excerpt(
     depth = chunks.depth_numbers(at)
     if image.variable._in_memory:
         return chunks.taken(depth, chunks.plane(), chunks.channels, at, nbytes=0)
-    room = budget // chunks.cost(1, chunks.plane(), chunks.channels)
+    room = chunks.room(budget, chunks.plane(), chunks.channels)
     if room >= 1 or not crop:
         if room < 1:
             return None
         return chunks.taken(_spread(depth, room), chunks.plane(), chunks.channels, at)
     depth = _spread(depth, 1)
     for channels in (chunks.channels, 1):
-        room = budget // chunks.cost(1, (range(1), range(1)), channels)
+        room = chunks.room(budget, (range(1), range(1)), channels)
         if room >= 1:
             return chunks.taken(depth, chunks.middle(room), channels, at)
     least = in_units(chunks.cost(1, (range(1), range(1)), 1))
@@ -287,6 +291,14 @@ class _Chunks:
                 length *= len(cuts.covered(0, channels))
             nbytes *= length
         return nbytes
+
+    def room(self, budget: int, plane: tuple[range, range], channels: int) -> int:
+        """Return how many times some chunks, one along the depth, may be read."""
+        count = len(plane[0]) * len(plane[1])
+        if self._shown.channel is not None:
+            count *= len(self._cuts[self._shown.channel].covered(0, channels))
+        most = max(_FREE_CHUNKS, budget // _LEAST_OF_A_CHUNK)
+        return min(budget // self.cost(1, plane, channels), most // count)
 
     def middle(self, room: int) -> tuple[range, range]:
         """Return the chunks in the middle of the plane, so many at most."""

@@ -144,7 +144,7 @@ def _told(schema: pa.Schema) -> dict[str, Any]:
     """Return what the schema says of its columns; nothing where it cannot be understood."""
     try:
         told = json.loads((schema.metadata or {}).get(_KEY, b"{}"))["info"]["features"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {}
     return told if isinstance(told, dict) else {}
 

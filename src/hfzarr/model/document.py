@@ -11,7 +11,7 @@ import numpy as np
 from hfzarr.errors import LimitError
 from hfzarr.model.limits import get_limits
 
-__all__ = ["check_document_size", "parse_document"]
+__all__ = ["check_document_size", "check_nesting", "parse_document"]
 
 # A text in JSON; one that is never closed reaches to the end, so that nothing is looked at twice.
 _TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
@@ -48,16 +48,27 @@ def parse_document(data: bytes | str, name: str = "the document") -> Any:
         raise TypeError(f"JSON is bytes or text, not {type(data).__name__}")
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     check_document_size(len(raw), name)
-    most = get_limits().max_depth
-    depth = _depth(raw) if raw.count(b"[") + raw.count(b"{") > most else 0
-    if depth > most:
-        raise _too_deep(name, f"{depth:,} deep", most)
+    check_nesting(raw, name)
     if _ENDLESS.search(raw) and _ENDLESS.search(_TEXT.sub(b"", raw)):
         raise ValueError(f"{name} has a number of 300 digits or more")
     try:
         return json.loads(data)
     except RecursionError as error:
-        raise _too_deep(name, "deeper than Python reads", most) from error
+        raise _too_deep(name, "deeper than Python reads") from error
+
+
+def check_nesting(raw: bytes, name: str = "the document") -> None:
+    """Refuse JSON that nests too deep, before it is parsed: a parser may end the process.
+
+    Raises
+    ------
+    LimitError
+        Its lists and objects lie deeper in each other than `Limits` allow.
+    """
+    most = get_limits().max_depth
+    depth = _nesting(raw) if raw.count(b"[") + raw.count(b"{") > most else 0
+    if depth > most:
+        raise _too_deep(name, f"{depth:,} deep")
 
 
 def check_document_size(nbytes: int, name: str = "the document") -> None:
@@ -76,14 +87,15 @@ def check_document_size(nbytes: int, name: str = "the document") -> None:
         )
 
 
-def _too_deep(name: str, depth: str, most: int) -> LimitError:
+def _too_deep(name: str, depth: str) -> LimitError:
+    most = get_limits().max_depth
     return LimitError(
         f"the lists and objects of {name} lie {depth} in each other, and {most:,} is the limit. If "
         "the store is to be trusted, raise it with hfzarr.set_limits(max_depth=...)."
     )
 
 
-def _depth(raw: bytes) -> int:
+def _nesting(raw: bytes) -> int:
     """Return how deep brackets lie in each other, those in texts left out."""
     if raw[:4].count(0):
         return 0  # UTF-16 or UTF-32, which no store is written in: the parser tells how deep

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,12 +13,16 @@ from hfzarr.model.report import shorten
 
 __all__ = [
     "Limits",
+    "SizeCheck",
     "check_chunk_count",
     "check_coordinate_size",
     "check_object_size",
     "get_limits",
     "set_limits",
 ]
+
+#: Raises where so many bytes, of what is named, are too many.
+SizeCheck = Callable[[int, str], None]
 
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _SIZE = re.compile(r"\s*(\d{1,18}(?:\.\d{1,6})?)\s*([KMGT]?)(?:iB|B)?\s*", re.IGNORECASE)

@@ -46,7 +46,7 @@ def _features(schema: Any) -> dict[str, Any]:
     """Return what `datasets` wrote of the columns; nothing where it cannot be understood."""
     try:
         told = json.loads((schema.metadata or {}).get(_KEY, b"{}"))["info"]["features"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {}
     return dict(told) if isinstance(told, dict) else {}
 

@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from hfzarr.errors import ReadError, StoreNotFoundError, TargetError
+from hfzarr.errors import HfzarrError, ReadError, StoreNotFoundError, TargetError
+from hfzarr.model.document import check_nesting
 from hfzarr.model.report import shorten
 from hfzarr.rows.columns import names_a_store
 from hfzarr.rows.records import column_of, record_columns
@@ -96,9 +97,9 @@ def read_file(place: str, options: Mapping[str, Any] | None = None) -> Any:
 
             return pq.ParquetFile(io.BytesIO(data)).read()
         return read_text_table(data, kind, file_name(place))
+    except HfzarrError:
+        raise
     except (ValueError, OSError) as error:
-        if isinstance(error, TargetError):
-            raise
         raise TargetError(
             f"{file_name(place)!r} cannot be read as {kind}: {error}. Is it of another kind than "
             "its name says, or cut short?"
@@ -294,6 +295,8 @@ def _read_json(data: bytes, name: str) -> Any:
         return from_records(_loaded(data, name), name)
     if not data.strip():
         raise TargetError(f"{name!r} is empty: it has no rows")
+    for number, line in enumerate(data.split(b"\n")):
+        check_nesting(line, f"line {number} of {name!r}")
     read = pyarrow.json.ReadOptions(block_size=_one_block(data))
     try:
         schema = _sound_schema(pyarrow.json.read_json(io.BytesIO(data), read).schema)
@@ -331,6 +334,7 @@ def _lines(data: bytes, name: str) -> list[Any]:
 
 
 def _loaded(data: bytes, name: str) -> Any:
+    check_nesting(data, name)
     try:
         return json.loads(data)
     except ValueError as error:

@@ -170,7 +170,7 @@ def _retyped(column: Any, kind: Any) -> Any:
     import pyarrow as pa
     import pyarrow.types as pt
 
-    errors = (pa.ArrowException, ValueError, TypeError, AttributeError)
+    errors = (pa.ArrowException, ValueError, TypeError, AttributeError, RecursionError)
     try:
         if pt.is_list(kind) or pt.is_struct(kind):
             # Rows repeat their axes and units: each text is parsed once.

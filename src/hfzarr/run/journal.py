@@ -173,7 +173,7 @@ def _records(text: bytes) -> Iterator[tuple[float, Done]]:
 def _parse(data: bytes) -> dict[str, Any] | None:
     try:
         doc = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return doc if isinstance(doc, dict) else None
 

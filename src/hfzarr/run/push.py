@@ -194,7 +194,7 @@ class Delivery:
         try:
             told = json.loads(self.index.repo.read(_PINNED) or b"")
             return str(told["commit"]) if told["data"] == self.data.repo.place.url else None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return None
 
     # The index

@@ -18,19 +18,20 @@ from hfzarr.store.options import StorageOptions
 from hfzarr.store.remote import reaching
 from hfzarr.store.source import ByteRange, Usage, copy_into
 
-__all__ = ["ZipSource"]
+__all__ = ["ENCRYPTED", "TAIL", "ZipSource"]
 
 #: Any of these at the root of a zip says that the store begins there.
 _ROOT_KEYS = frozenset(["zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata"])
 # Fixed part of a local file header: name and extra field follow it (PKWARE APPNOTE 4.3.7).
 _HEADER = struct.Struct("<26xHH")
-# The least that the directory has for an entry whose name has a letter or more, and how far from
-# the end of a file it is told how large it is: behind it, a comment of 64 KiB at most.
+# The least that the directory has for an entry whose name has a letter or more.
 _ENTRY = 47
-_TAIL = 2**16 + 128
+# How far from the end of a file it is told how large the directory is: behind it lies a comment of
+# 64 KiB at most.
+TAIL = 2**16 + 128
 # Parts of a chunk's key below its array: one for each dimension, and "c".
 _KEY_DEPTH = 65
-_ENCRYPTED = 1  # the flag of an entry (PKWARE APPNOTE 4.4.4)
+ENCRYPTED = 1  # the flag of an entry (PKWARE APPNOTE 4.4.4)
 
 
 class ZipSource:
@@ -121,7 +122,7 @@ class ZipSource:
             self._check_entries(_directory_size(file, self._end) // _ENTRY, most)
             archive = zipfile.ZipFile(file)
             self._check_entries(len(archive.filelist), most)
-        except LimitError:
+        except HfzarrError:
             raise
         # struct.error, RuntimeError … : what a file that is no zip makes of zipfile is open.
         except Exception as error:
@@ -199,9 +200,9 @@ class ZipSource:
         if info.compress_type != zipfile.ZIP_STORED or byte_range is None:
             # What an entry inflates to is never more than the directory says, or zipfile stops.
             check(info.file_size, f"store {self.url!r}: {shorten(key)}")
+        if info.flag_bits & ENCRYPTED:
+            raise self.encrypted(key)
         try:
-            if info.flag_bits & _ENCRYPTED:
-                raise ValueError("it is encrypted, and nobody here has the password")
             if info.compress_type == zipfile.ZIP_STORED and byte_range is not None:
                 return self._get_stored(info, byte_range)
             with self._lock:
@@ -214,6 +215,13 @@ class ZipSource:
                 f"store {self.url!r}: cannot read {shorten(key)}: {error or type(error).__name__}"
             ) from error
         return data if byte_range is None else data[_as_slice(byte_range, len(data))]
+
+    def encrypted(self, key: str) -> ReadError:
+        """Return the error for an entry that nobody here has the password of."""
+        return ReadError(
+            f"store {self.url!r}: {shorten(key)} is encrypted, and nobody here has the password. "
+            "Write the zip without one."
+        )
 
     def _get_stored(self, info: zipfile.ZipInfo, byte_range: ByteRange) -> bytes:
         size = min(info.file_size, info.compress_size)
@@ -314,8 +322,8 @@ def _directory_size(file: IO[bytes], end: int) -> int:
 
     See PKWARE APPNOTE 4.3.14 to 4.3.16.
     """
-    file.seek(max(end - _TAIL, 0))
-    tail = file.read(_TAIL)
+    file.seek(max(end - TAIL, 0))
+    tail = file.read(TAIL)
     at = tail.rfind(b"PK\x05\x06")
     if at < 0:
         return 0

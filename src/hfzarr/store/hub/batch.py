@@ -135,7 +135,7 @@ def _addresses(reply: Reply, sizes: Mapping[str, int]) -> Iterator[tuple[str, Ad
 def _loaded(reply: Reply) -> Any:
     try:
         return json.loads(reply.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
 
 

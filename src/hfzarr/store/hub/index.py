@@ -309,6 +309,6 @@ def _no_json(reply: Reply) -> str | None:
         return None
     try:
         json.loads(reply.body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return f"it sent no JSON ({error})"
     return None

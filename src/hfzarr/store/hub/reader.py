@@ -6,6 +6,8 @@ import time
 from typing import Any
 
 from hfzarr.errors import HfzarrError, ReadError, StoreNotFoundError
+from hfzarr.model.limits import SizeCheck
+from hfzarr.model.report import shorten
 from hfzarr.store.hub.answers import (
     Address,
     Reply,
@@ -77,11 +79,16 @@ class HubReader:
         if not self.place.pinned:
             self._addresses.clear()
 
-    async def get(self, key: str, byte_range: ByteRange = None) -> bytes | None:
-        """Return an object, or a part of it; None where there is none."""
+    async def get(
+        self, key: str, byte_range: ByteRange = None, check: SizeCheck | None = None
+    ) -> bytes | None:
+        """Return an object, or a part of it; None where there is none.
+
+        ``check`` is told how large an object is before all of it is asked for.
+        """
         try:
             found = await self._find(key)
-            return None if found is None else await self._fetch(key, byte_range, found)
+            return None if found is None else await self._fetch(key, byte_range, found, check)
         except StoreNotFoundError as error:
             if key.rpartition("/")[2] in _METADATA:
                 raise
@@ -170,7 +177,9 @@ class HubReader:
             "store again."
         )
 
-    async def _fetch(self, key: str, byte_range: ByteRange, found: Entry | Unknown) -> bytes | None:
+    async def _fetch(
+        self, key: str, byte_range: ByteRange, found: Entry | Unknown, check: SizeCheck | None
+    ) -> bytes | None:
         """Return bytes of an object, from where it was located last if that still serves."""
         refused: Reply | None = None
         for _ in range(_RENEWALS):
@@ -182,6 +191,8 @@ class HubReader:
             size = found.size if isinstance(found, Entry) else address.size
             if address.size not in (None, size):
                 raise self._changed(key)
+            if check is not None and byte_range is None and size is not None:
+                check(size, f"store {self.place.url!r}: {shorten(key)}")
             answer = await self._read(key, address, byte_range, size)
             if not isinstance(answer, Reply):
                 return answer

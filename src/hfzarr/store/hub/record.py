@@ -56,7 +56,7 @@ class PushRecord:
         for line in (self._outbox.repo.read(_PATH) or b"").splitlines():
             try:
                 one = Recorded(**json.loads(line))
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, RecursionError):
                 continue
             self._known[one.path] = one
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from zarr.core.sync import sync
 
+from hfzarr.model.document import check_document_size
+from hfzarr.model.limits import check_object_size
 from hfzarr.store.hub.store import HubStore, awaited
 from hfzarr.store.location import Location
 from hfzarr.store.options import StorageOptions
@@ -81,21 +84,28 @@ class HubSource:
 
     def get(self, key: str, byte_range: ByteRange = None) -> bytes | None:
         """Return the object at ``key``, or a part of it."""
-        return _sync(self.store.reader.get(key, byte_range))
+        return _sync(self._get(key, byte_range))
 
     def get_many(self, requests: Sequence[tuple[str, ByteRange]]) -> list[bytes | None]:
         """Return the objects of many requests, near parts of one object as one request."""
         return _sync(self._get_many(requests))
 
     async def _get_many(self, requests: Sequence[tuple[str, ByteRange]]) -> list[bytes | None]:
-        return await fetch_merged(requests, self.store.reader.get)
+        return await fetch_merged(requests, self._get)
 
     def probe(self, keys: Sequence[str]) -> list[bytes | PermissionError | None]:
         """Return many objects that may or may not be there; what is refused is an error here.
 
         The Hub says of what is absent that it is, so that a refusal is never such an answer.
         """
-        return list(self.get_many([(key, None) for key in keys]))
+        return _sync(self._probe(keys))
+
+    async def _probe(self, keys: Sequence[str]) -> list[bytes | PermissionError | None]:
+        get = partial(self.store.reader.get, check=check_document_size)
+        return list(await fetch_merged([(key, None) for key in keys], get))
+
+    def _get(self, key: str, byte_range: ByteRange) -> Coroutine[Any, Any, bytes | None]:
+        return self.store.reader.get(key, byte_range, check_object_size)
 
     def sizes(self, keys: Sequence[str]) -> list[int | None]:
         """Return the sizes of many objects in bytes."""
@@ -117,7 +127,7 @@ class HubSource:
 
     async def get_async(self, key: str, byte_range: ByteRange = None) -> bytes | None:
         """Like `get`, without blocking the event loop."""
-        return await awaited(self.store.reader.get(key, byte_range))
+        return await awaited(self._get(key, byte_range))
 
     def list_dir(self, prefix: str) -> list[str]:
         """Return the names directly under ``prefix``, sorted."""

@@ -8,30 +8,30 @@ import zipfile
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import IO, Any, cast
 
 from zarr.core.sync import sync
 
-from hfzarr.errors import HfzarrError, ReadError, StoreNotFoundError
+from hfzarr.errors import ReadError, StoreNotFoundError
+from hfzarr.model.document import check_document_size
+from hfzarr.model.limits import check_object_size
+from hfzarr.model.report import shorten
 from hfzarr.store.hub.answers import span_of
 from hfzarr.store.hub.source import HubSource
 from hfzarr.store.hub.store import HubStore
 from hfzarr.store.location import Location
 from hfzarr.store.options import StorageOptions
 from hfzarr.store.source import ByteRange
-from hfzarr.store.zipped import ZipSource
+from hfzarr.store.zipped import ENCRYPTED, TAIL, ZipSource
 
 __all__ = ["HubZipSource", "hub_zip_source"]
 
-# What is read of a file's end at first, bytes: the directory of about a thousand entries.
-_TAIL = 2**16
 # Fixed part of a local file header: name and extra field follow it (PKWARE APPNOTE 4.3.7).
 _HEADER = struct.Struct("<4s22xHH")
 _SIGNATURE = b"PK\x03\x04"
 # A data descriptor (4.3.9) with its signature, as most writers add it.
 _DESCRIPTOR = 16
 _HAS_DESCRIPTOR = 0x08
-_ENCRYPTED = 0x01
 
 
 def hub_zip_source(location: Location) -> HubZipSource:
@@ -101,16 +101,7 @@ class HubZipSource(ZipSource):
         with self._lock:
             if self._zip is None:
                 file = _HubFile(self._size(), self._fetch)
-                try:
-                    archive = zipfile.ZipFile(file)
-                except HfzarrError:
-                    raise
-                except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
-                    raise ReadError(
-                        f"{self.url!r} is not a readable zip file ({error}); it may be cut short. "
-                        "Write it again."
-                    ) from error
-                self._index(archive)
+                archive = self._read_directory(cast(IO[bytes], file))
                 entries = archive.infolist()
                 self._starts = sorted([*(one.header_offset for one in entries), archive.start_dir])
                 self._near = file.before(archive.start_dir)
@@ -143,10 +134,15 @@ class HubZipSource(ZipSource):
 
     def get_many(self, requests: Sequence[tuple[str, ByteRange]]) -> list[bytes | None]:
         """Return many entries or parts of them, all requests under way at once."""
+        return self._take(requests, check_object_size)
+
+    def _take(
+        self, requests: Sequence[tuple[str, ByteRange]], check: Callable[[int, str], None]
+    ) -> list[bytes | None]:
         infos = [self._info(key) for key, _ in requests]
         found: list[bytes | None] = [None] * len(requests)
         parts = [
-            _Part(self, number, requests[number][0], info, requests[number][1])
+            _Part(self, number, requests[number], info, check)
             for number, info in enumerate(infos)
             if info is not None
         ]
@@ -161,7 +157,7 @@ class HubZipSource(ZipSource):
 
     def probe(self, keys: Sequence[str]) -> list[bytes | PermissionError | None]:
         """Return many entries that may or may not be there."""
-        return list(self.get_many([(key, None) for key in keys]))
+        return list(self._take([(key, None) for key in keys], check_document_size))
 
     def end_of(self, info: zipfile.ZipInfo) -> int:
         """Return where the next entry begins, or the directory."""
@@ -208,13 +204,13 @@ class _Part:
         self,
         source: HubZipSource,
         number: int,
-        key: str,
+        request: tuple[str, ByteRange],
         info: zipfile.ZipInfo,
-        byte_range: ByteRange,
+        check: Callable[[int, str], None],
     ) -> None:
+        self._key, byte_range = request
         self.number = number
         self._source = source
-        self._key = key
         self._info = info
         self._span = span_of(byte_range, info.file_size)
         # Of what is compressed, or wanted whole, all is fetched and its checksum compared.
@@ -222,8 +218,11 @@ class _Part:
         self._begins: int | None = None
         if info.header_offset + _HEADER.size + info.compress_size > source.end_of(info):
             raise source.misplaced(info)
-        if info.flag_bits & _ENCRYPTED:
-            raise ReadError(f"store {source.url!r}: {key!r} is encrypted; write it without")
+        if info.flag_bits & ENCRYPTED:
+            raise source.encrypted(self._key)
+        if not self._ranged:
+            size = max(info.file_size, info.compress_size)
+            check(size, f"store {source.url!r}: {shorten(self._key)}")
 
     def wanted(self) -> list[tuple[int, int]]:
         """Return the ranges of the file to be fetched: the entry's bytes, and its header first."""
@@ -254,6 +253,7 @@ class _Part:
         if self._ranged:
             return data
         try:
+            # No more is inflated than the directory says that there is.
             data = zipfile.ZipExtFile(io.BytesIO(data), "r", self._info).read()
         except MemoryError:
             raise
@@ -273,7 +273,7 @@ class _HubFile(io.RawIOBase):
         super().__init__()
         self._size = size
         self._fetch = fetch
-        self._start = max(size - _TAIL, 0)
+        self._start = max(size - TAIL, 0)
         self._data = fetch([(self._start, size)])[0] if size else b""
         self._place = 0
 

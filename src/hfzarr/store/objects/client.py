@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hfzarr.errors import HfzarrError
 from hfzarr.store.objects.login import signing
 from hfzarr.store.objects.options import Keys, Login, ObjectPlace
 from hfzarr.store.objects.region import region_of
@@ -81,11 +82,17 @@ class ObjectClient:
         self._region: str | None = None
         self._lock = threading.Lock()
 
-    async def get(self, key: str, byte_range: ByteRange = None) -> bytes | None:
+    async def get(
+        self, key: str, byte_range: ByteRange = None, check: Callable[[int], None] | None = None
+    ) -> bytes | None:
         """Return an object, or a part of it; None where there is none.
+
+        ``check`` is told how large an object is before all of it is read.
 
         Raises
         ------
+        LimitError
+            ``check`` found it too large.
         Trouble
             It cannot be read; it says why, and holds no secret.
         Unfit
@@ -93,7 +100,7 @@ class ObjectClient:
         """
         if byte_range is not None and byte_range[0] == byte_range[1]:
             return None if await self.head(key) is None else b""
-        return await self._tried(lambda store: self._get(store, key, byte_range))
+        return await self._tried(lambda store: self._get(store, key, byte_range, check))
 
     async def head(self, key: str) -> Mapping[str, Any] | None:
         """Return ``size``, ``e_tag`` and ``last_modified`` of an object; None where there is none.
@@ -113,7 +120,7 @@ class ObjectClient:
                     return await ask(store)
             except FileNotFoundError:
                 return None
-            except Unfit:
+            except (HfzarrError, Unfit):
                 raise
             except Exception as error:
                 trouble = trouble_of(error)
@@ -124,7 +131,13 @@ class ObjectClient:
             await asyncio.sleep(_DELAYS[attempt])
             attempt += 1
 
-    async def _get(self, store: ObjectStore, key: str, byte_range: ByteRange) -> bytes:
+    async def _get(
+        self,
+        store: ObjectStore,
+        key: str,
+        byte_range: ByteRange,
+        check: Callable[[int], None] | None,
+    ) -> bytes:
         import obstore
 
         try:
@@ -140,6 +153,8 @@ class ObjectClient:
             return cut(await self._whole(store, key), byte_range)
         self._check_encoding(key, found.attributes)
         start, stop = found.range
+        if check is not None and byte_range is None:
+            check(stop - start)
         data = (await found.bytes_async()).to_bytes()
         if len(data) != stop - start:
             raise Trouble(

@@ -10,6 +10,9 @@ from email.utils import format_datetime
 from typing import Any, TypeVar
 
 from hfzarr.errors import HfzarrError, ReadError
+from hfzarr.model.document import check_document_size
+from hfzarr.model.limits import SizeCheck, check_object_size
+from hfzarr.model.report import shorten
 from hfzarr.store.location import Location, hide_secrets
 from hfzarr.store.objects.client import ObjectClient, client_of, is_served_here
 from hfzarr.store.objects.options import ObjectPlace, fsspec_defaults, object_place
@@ -116,7 +119,7 @@ class ObjectSource:
 
     async def _probe(self, key: str) -> bytes | PermissionError | None:
         try:
-            return await self._get(key, None)
+            return await self._get(key, None, check_document_size)
         except ReadError as error:
             # Object stores answer 403 for what is absent where listing is not allowed.
             if isinstance(error.__cause__, PermissionError):
@@ -208,11 +211,14 @@ class ObjectSource:
         prefix = opened[0].prefix
         return (f"{prefix}/{key}" if prefix else key), opened[1]
 
-    async def _get(self, key: str, byte_range: ByteRange) -> bytes | None:
+    async def _get(
+        self, key: str, byte_range: ByteRange, check: SizeCheck = check_object_size
+    ) -> bytes | None:
         reader = self._reader(key)
         if reader is not None:
             with contextlib.suppress(Unfit), self._explained(key):
-                return await reader[1].get(reader[0], byte_range)
+                name = f"store {self.url!r}: {shorten(key)}"
+                return await reader[1].get(reader[0], byte_range, lambda size: check(size, name))
         other = await asyncio.to_thread(self._ready)
         return _checked(await other._get(key, byte_range), byte_range, self, key)
 
