@@ -237,3 +237,17 @@ def try_push(scene: Scene, repo: str = REPO) -> bool:
             raise
         return False
     return True
+
+
+NAMES = ("cat/1.zarr", "cat/2.zarr", "dog/1.zarr")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three images in folders of classes."""
+    for seed, name in enumerate(NAMES):
+        write_small(tmp_path / "stores" / name, seed)
+    return tmp_path / "stores"
+
+
+WANTED = {name: image_pixels(seed) for seed, name in enumerate(NAMES)}

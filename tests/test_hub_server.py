@@ -19,9 +19,6 @@ from hubstores import hub as hub
 from hubstores import log_in as log_in
 from hubstores import servers as servers
 
-# huggingface_hub uploads by an argument of httpx2 that is deprecated there.
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
-
 LARGE = bytes(range(256)) * 4000
 CARD = "---\nlicense: mit\ntags: [zarr]\n---\n# A dataset\n"
 FILES = {

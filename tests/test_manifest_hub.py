@@ -29,9 +29,6 @@ from hub import Hub, run_python
 from hubstores import hub as hub
 from hubstores import servers as servers
 
-# huggingface_hub uploads by an argument of httpx2 that is deprecated there.
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
-
 NAMES = ("a", "b", "c")
 
 

@@ -34,7 +34,9 @@ from hubstores import hub as hub
 from hubstores import log_in as log_in
 from hubstores import servers as servers
 from pushes import (
+    NAMES,
     REPO,
+    WANTED,
     changes,
     check_index,
     commits,
@@ -49,23 +51,8 @@ from pushes import (
     write_small,
 )
 from pushes import ada as ada
+from pushes import folder as folder
 from stores import CHUNKS, LEVELS, pixels, write_image
-
-# huggingface_hub uploads by an argument of httpx2 that is deprecated there.
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
-
-NAMES = ("cat/1.zarr", "cat/2.zarr", "dog/1.zarr")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Three images in folders of classes."""
-    for seed, name in enumerate(NAMES):
-        write_small(tmp_path / "stores" / name, seed)
-    return tmp_path / "stores"
-
-
-WANTED = {name: image_pixels(seed) for seed, name in enumerate(NAMES)}
 
 
 def limits(patch: pytest.MonkeyPatch, **numbers: int) -> None:
@@ -353,11 +340,11 @@ class Watched:
     def _watch(self) -> None:
         while not self._over.wait(0.002):
             sizes = {}
-            for folder, _, names in os.walk(self.folder):
+            for place, _, names in os.walk(self.folder):
                 for name in names:
                     with contextlib.suppress(OSError):
                         # By its number: a file may be moved while others are counted.
-                        found = os.stat(f"{folder}/{name}")
+                        found = os.stat(f"{place}/{name}")
                         sizes[found.st_ino] = found.st_size
             self.most = max(self.most, sum(sizes.values()))
 

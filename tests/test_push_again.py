@@ -22,6 +22,7 @@ from hubstores import log_in as log_in
 from hubstores import servers as servers
 from pushes import (
     REPO,
+    WANTED,
     changes,
     check_index,
     held,
@@ -34,22 +35,7 @@ from pushes import (
     write_small,
 )
 from pushes import ada as ada
-
-# huggingface_hub uploads by an argument of httpx2 that is deprecated there.
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
-
-NAMES = ("cat/1.zarr", "cat/2.zarr", "dog/1.zarr")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Three images in folders of classes."""
-    for seed, name in enumerate(NAMES):
-        write_small(tmp_path / "stores" / name, seed)
-    return tmp_path / "stores"
-
-
-WANTED = {name: image_pixels(seed) for seed, name in enumerate(NAMES)}
+from pushes import folder as folder
 
 
 def test_a_second_push_sends_nothing(hub: Hub, ada: str, folder: Path) -> None:

@@ -51,9 +51,6 @@ from pushes import batches as batches
 from pushes import scene as scene
 from smalldisks import small_disk
 
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
-
-
 # Faults that pass, and faults that last
 
 CALLS: dict[str, dict[str, Any]] = {

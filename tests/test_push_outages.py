@@ -30,8 +30,6 @@ from pushes import ada as ada
 from pushes import batches as batches
 from pushes import scene as scene
 
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
-
 
 def clone(hub: Hub, name: str, repo: str = REPO) -> None:
     """A repo of another name with the same history."""

@@ -52,8 +52,6 @@ from pushes import batches as batches
 from pushes import scene as scene
 from servers import s3_server
 
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
-
 LOGIN = r"hf auth login.*HF_TOKEN.*token="
 
 

@@ -43,8 +43,6 @@ from pushes import ada as ada
 from servers import http_server, s3_server
 from stores import climate, pixels, write_cf, write_geo, write_image, write_plate, zip_folder
 
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
-
 
 def place(url: str) -> str:
     """The path in the repo of a URL that is pinned."""
