@@ -215,6 +215,21 @@ def test_the_command_says_yes_and_no(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["validate", str(tmp_path / "none.zarr")]) == TROUBLE
 
 
+@pytest.mark.parametrize("made", [True, False])
+def test_the_command_speaks_json_of_what_is_no_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], made: bool
+) -> None:
+    place = tmp_path / "empty"
+    if made:
+        place.mkdir()
+    assert main(["validate", str(place), "--json"]) == TROUBLE
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert found["valid"] is False
+    assert "no Zarr store" in found["message"]
+    assert said.err.startswith("hfzarr: ")
+
+
 def test_the_command_speaks_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = write_image(tmp_path / "b.zarr", 3, coordinateTransformations=[])
     assert main(["validate", str(bad), "--json"]) == NO

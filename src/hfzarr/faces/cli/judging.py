@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from hfzarr.errors import HfzarrError
 from hfzarr.faces.cli.command import Command
 from hfzarr.faces.cli.exits import NO
 from hfzarr.faces.cli.looking import quiet_repairs
@@ -73,11 +74,17 @@ def validate(
 
     Zarr v2 and v3 core metadata, OME-Zarr 0.1 to 0.6, the conventions of GeoZarr and, where a
     group claims CF, its references. Metadata is read, and no pixel. The exit code is 0 for a
-    valid store, 1 for one that is not, 2 where there is none or it cannot be read.
+    valid store, 1 for one that is not, 2 where there is none or it cannot be read, which --json
+    tells as not valid, too.
     """
     from hfzarr.faces.validate import validate as judge
 
-    verdict = judge(target, group=group, strict=strict, storage_options=storage_options)
+    try:
+        verdict = judge(target, group=group, strict=strict, storage_options=storage_options)
+    except HfzarrError as error:
+        if as_json:
+            say_json({"valid": False, "message": str(error)})
+        raise
     if as_json:
         say_json(verdict.to_dict())
     else:
