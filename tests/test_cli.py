@@ -149,6 +149,11 @@ def test_a_store_that_is_not_there(
     assert "none.zarr" in fails(capsys, name, tmp_path / "none.zarr", *rest)
 
 
+def test_a_folder_that_is_not_there(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = fails(capsys, "thumbnail", image, "-o", image.parent / "none" / "a.png")
+    assert "none/a.png': No such file or directory. Check the path" in said
+
+
 def test_a_traceback_on_demand(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for arguments in (["--debug", "info", "none.zarr"], ["info", "none.zarr", "--debug"]):
         ask(*arguments, code=TROUBLE)

@@ -120,9 +120,8 @@ def _told(error: Exception) -> str:
     if isinstance(error, click.ClickException):
         return one_line(error.format_message())
     if isinstance(error, OSError) and not isinstance(error, HfzarrError) and error.filename:
-        return one_line(
-            f"{error.filename!r}: {error.strerror}. Check the path, and who may use it."
-        )
+        said = f"{error.filename!r}: {error.strerror}"
+        return one_line(f"{said}. Check the path, and who may use it.")
     if isinstance(error, (HfzarrError, OSError)):
         return one_line(error)
     kind = type(error).__name__
