@@ -21,6 +21,7 @@ WORKS = {
     "random": "patches of 64³ at drawn places of {}",
     "epoch": "an epoch of shuffled batches of {}",
 }
+VOLUMES = {"fibsem": "a real uint8 volume", "uint16": "a made-up uint16 volume"}
 JOBS = {
     "repack-a": "v2 files of 256² into shards, chunks as they are",
     "repack-b": "v3 files of 64³ into shards, chunks as they are",
@@ -73,7 +74,7 @@ def of_patches(suite: str, found: Told) -> Iterator[Comparison]:
             once, copied = limits["decode"], limits["decode"] + limits["copy"]
             rows["limit: decode once"] = Row(way="limit: decode once", seconds=once)
             rows["limit: + copy"] = Row(way="limit: decode once + copy", seconds=copied)
-        yield compared(f"{suite}/{volume}/{kind}", WORKS[kind].format(volume), rows)
+        yield compared(f"{suite}/{volume}/{kind}", WORKS[kind].format(VOLUMES.get(volume, volume)), rows)
 
 
 def of_reshard(suite: str, found: Told) -> Iterator[Comparison]:
