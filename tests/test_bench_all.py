@@ -23,7 +23,7 @@ import report_table
 from report_claims import BadClaimError, Claim, judge, read_claims
 from report_plot import Axis, picture
 from report_rows import Comparison, Row, UnknownWayError
-from report_suites import SUITES, WORKS, Suite, measured, of_patches
+from report_suites import SUITES, Suite, measured, of_patches
 from report_table import AREAS, Area, table, times
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,7 +99,7 @@ def test_patches_bring_their_limits() -> None:
     told = {"results": [{"volume": "uint16: big", "work": {"kind": "strided"}, "ways": ways}]}
     (one,) = of_patches("patches", told)
     assert one.name == "patches/uint16/strided"
-    assert one.what == WORKS["strided"].format("uint16")
+    assert one.what == "overlapping patches of 96³, all of a made-up uint16 volume"
     assert (one.ours.way, one.ours.seconds, one.ours.peak) == ("hfzarr planner", 2.0, 9.0)
     assert [(row.seconds, row.failed) for row in one.others] == [(None, "no"), (1.0, ""), (1.5, "")]
 

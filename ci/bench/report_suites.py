@@ -74,7 +74,8 @@ def of_patches(suite: str, found: Told) -> Iterator[Comparison]:
             once, copied = limits["decode"], limits["decode"] + limits["copy"]
             rows["limit: decode once"] = Row(way="limit: decode once", seconds=once)
             rows["limit: + copy"] = Row(way="limit: decode once + copy", seconds=copied)
-        yield compared(f"{suite}/{volume}/{kind}", WORKS[kind].format(VOLUMES.get(volume, volume)), rows)
+        what = WORKS[kind].format(VOLUMES.get(volume, volume))
+        yield compared(f"{suite}/{volume}/{kind}", what, rows)
 
 
 def of_reshard(suite: str, found: Told) -> Iterator[Comparison]:
