@@ -481,6 +481,10 @@ def test_a_plate(places: Path) -> None:
 def test_pictures(cells: ZarrHandle, cube: ZarrHandle, climate: ZarrHandle) -> None:
     assert cells.thumbnail().shape == (8, 12, 3)
     assert cells.thumbnail(level=0, size=24).shape == (16, 24, 3)
+    plane = cells.thumbnail(level=0, size=24, project="mean", max_bytes="1 MiB")
+    assert plane.shape == (16, 24, 3)
+    with pytest.raises(TargetError, match="cmap"):
+        cells.thumbnail(cmap="grey")
     assert cube.thumbnail().dtype == np.uint8
     assert climate["flags"].thumbnail().shape == (4, 6, 3)
     for handle in (cells, cube, climate, climate["site"], climate["crs"], climate["time"]):

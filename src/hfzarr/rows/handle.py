@@ -433,7 +433,9 @@ class ZarrHandle(_Memory):
             return labeled_dataset(self)[0]
         return self.open_dataset(level=level)
 
-    def thumbnail(self, level: int | str | None = -1, *, size: int = 256) -> AnyArray:
+    def thumbnail(
+        self, level: int | str | None = -1, *, size: int = 256, **options: Any
+    ) -> AnyArray:
         """Return a picture of it: RGB, ``uint8``, shape ``(height, width, 3)``.
 
         Parameters
@@ -441,10 +443,13 @@ class ZarrHandle(_Memory):
         level, size
             Which level of an image, None for the coarsest that is as large as the picture; the
             picture's longest side in pixels.
+        **options
+            ``project``, ``labels``, ``cmap`` and ``max_bytes``, as of `.hfzarr.thumbnail` of a
+            Dataset.
         """
         chosen = {"level": level} if self.kind == "image" else {}
         if self.kind == "array" and level is not None:
             self._pixels(level)
         opened = self.open_dataset(consolidated=self.store.hierarchy.consolidated or False)
-        picture: AnyArray = opened.hfzarr.thumbnail(size=size, **chosen)
+        picture: AnyArray = opened.hfzarr.thumbnail(size=size, **chosen, **options)
         return picture
