@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,23 @@ def test_a_thumbnail_is_that_of_the_accessor(volume: Path) -> None:
     wanted = xr.open_dataset(volume, engine="hfzarr").hfzarr.thumbnail(64, project="slice")
     with pillow.open(volume.parent / "a.png") as opened:
         np.testing.assert_array_equal(np.asarray(opened), wanted)
+
+
+def test_labels_that_nobody_asked_for_are_not_looked_at(image: Path) -> None:
+    pytest.importorskip("PIL.Image", reason="needs Pillow")
+    labels = image / "labels"
+    for folder in (labels, labels / "n"):
+        folder.mkdir(exist_ok=True)
+        for name in ("zarr.json", ".zgroup", ".zattrs"):
+            (folder / name).write_text("{broken")
+    for name in ("zarr.json", ".zmetadata"):
+        path = image / name
+        document = json.loads(path.read_text()) if path.exists() else {}
+        if document.pop("consolidated_metadata", None) is not None:
+            path.write_text(json.dumps(document))
+        elif name == ".zmetadata":
+            path.unlink(missing_ok=True)
+    ask("thumbnail", image, "-o", image.parent / "a.png", "--quiet")
 
 
 def test_thumbnails_that_cannot_be(volume: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ import zarr
 
 import hfzarr
 from browser import Page, running_page
+from hfzarr.errors import WriteError
 from hfzarr.faces.cli import TROUBLE, main
 from hfzarr.faces.gallery import _MOST_BYTES, gallery
 
@@ -369,3 +370,19 @@ def test_it_is_whole_without_script(browser: Page, tmp_path: Path) -> None:
     assert browser.get(SHOWN) == 12
     assert browser.get("document.querySelector('#filters').offsetParent === null")
     browser.send("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def test_places_where_no_page_can_be(tmp_path: Path) -> None:
+    (tmp_path / "file.txt").write_text("")
+    manifest = table()
+    for place in (
+        tmp_path / "file.txt" / "page.html",
+        tmp_path,
+        Path("/"),
+        tmp_path / "none/a.html",
+    ):
+        with pytest.raises(WriteError, match="the page"):
+            gallery(manifest, place)
+    name = "n" * 250 + ".html"
+    assert gallery(manifest, tmp_path / name).rows == len(manifest)
+    assert {path.name for path in tmp_path.iterdir()} == {"file.txt", name}

@@ -224,6 +224,11 @@ def test_a_table_that_nests_deep(tmp_path: Path) -> None:
     put(tmp_path / "a.jsonl", f'{{"zarr": "a.zarr", "axes": {deep}}}\n'.encode())
     with pytest.raises(LimitError, match=r"line 0 of .*a.jsonl.* lie 100,001 deep.*max_depth"):
         hfzarr.open_manifest(tmp_path / "a.jsonl")
+    # Over the ends of lines, too.
+    lines = "[\n" * 100_000 + "]\n" * 100_000
+    put(tmp_path / "a.jsonl", f'{{"zarr": "a.zarr", "axes": {lines}}}\n'.encode())
+    with pytest.raises(TargetError, match=r"row 0 of 'a.jsonl' is not JSON"):
+        hfzarr.open_manifest(tmp_path / "a.jsonl")
     put(tmp_path / "a.json", f'[{{"zarr": "a.zarr", "axes": {deep}}}]'.encode())
     with pytest.raises(LimitError, match="100,002 deep"):
         hfzarr.open_manifest(tmp_path / "a.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import numpy as np
 import zarr
 
 import hfzarr
+from hfzarr.store.hub import outbox
+from hfzarr.store.hub.outbox import Outbox
 from hub import Hub
 from hubstores import hub as hub
 from hubstores import log_in as log_in
@@ -187,3 +190,52 @@ def test_a_broken_card_is_refused_before_anything_is_sent(hub: Hub, ada: str, fo
     with pytest.raises(hfzarr.errors.HfzarrError, match="default"):
         push(folder)
     assert not changes(hub)
+
+
+def test_a_push_that_ended_before_its_index_is_completed_by_the_next(
+    hub: Hub, ada: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "s"
+    write_small(source / "1.zarr", 1)
+    first = push(source)
+    zarr.open_array(source / "1.zarr/0", mode="r+")[...] = image_pixels(9)
+
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as now:
+        now.setattr("hfzarr.faces.push.pushed_rows", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            push(source)
+    # All files of the old commit have the sizes of the new ones.
+    again = push(source)
+    assert again.commit != first.commit
+    np.testing.assert_array_equal(read_pushed(hub, rows(hub)[0]["zarr"]), image_pixels(9))
+
+
+def test_nothing_vouches_for_a_mixture(
+    hub: Hub, ada: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "s"
+    write_small(source / "1.zarr", 1)
+    shutil.copytree(source, tmp_path / "first")
+    push(source)
+    zarr.open_array(source / "1.zarr/0", mode="r+")[...] = image_pixels(9)
+    commit = Outbox._commit
+
+    def interrupted(outbox: Outbox) -> None:
+        commit(outbox)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as now:
+        now.setattr(outbox, "_BATCH_FILES", 2)
+        now.setattr(outbox, "_COMMIT_FILES", 2)
+        now.setattr(Outbox, "_commit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            push(source)
+    # Times and all are those of the first push.
+    shutil.rmtree(source)
+    shutil.copytree(tmp_path / "first", source)
+    write_small(source / "2.zarr", 2)
+    push(source)
+    check_index(hub, {"1.zarr": image_pixels(1), "2.zarr": image_pixels(2)})

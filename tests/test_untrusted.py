@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import struct
+import tracemalloc
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -243,3 +245,74 @@ def test_large_objects_of_a_bucket_are_refused() -> None:
         refuses_large_objects(
             open_source("s3://lab/a.zarr", {"anon": True, "endpoint_url": server.url})
         )
+
+
+METHODS = [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_entry_that_inflates_to_more_than_it_says(
+    tmp_path: Path, placed: Placed, method: int
+) -> None:
+    entries = array_entries(bytes(2**26))
+    path = patched(zipped(tmp_path / "a.zip", entries[1:], method), CENTRAL, 24, 4, 4)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(*entries[0])
+    dataset = open_dataset(placed(path))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ReadError, match="not the 4 bytes that the zip's directory"):
+            dataset.load()
+        # LZMA's own dictionary has 8 MiB.
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_lzma_entry_that_wants_all_memory(tmp_path: Path, placed: Placed) -> None:
+    path = zipped(tmp_path / "a.zip", array_entries(), zipfile.ZIP_LZMA)
+    data = bytearray(path.read_bytes())
+    at = data.rfind(LOCAL)
+    # Behind the name: version, length of properties, and of these a byte and the dictionary's size.
+    begin = at + 30 + int.from_bytes(data[at + 26 : at + 28], "little") + 4 + 1
+    data[begin : begin + 4] = (2**32 - 1).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(ReadError, match="to inflate it takes 4,294,967,295 bytes"):
+        open_dataset(placed(path)).load()
+
+
+def test_parts_that_come_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = zipped(tmp_path / "a.zip", array_entries(bytes(range(100)) * 9))
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda file, count, at: pread(file, min(count, 7), at))
+    source = connect(locate(str(path)))
+    assert source.get("c/0") == bytes(range(100)) * 9
+    assert source.get("c/0", (90, 205)) == (bytes(range(100)) * 3)[90:205]
+
+
+def test_a_wide_directory_is_refused_by_its_size(tmp_path: Path, placed: Placed) -> None:
+    entries = b"".join(
+        struct.pack("<4s4B4HL2L5H2L", CENTRAL, 20, 3, 20, *[0] * 8, 7, *[0] * 6) + b"%07d" % n
+        for n in range(30_000)
+    )
+    numbers = 30_000, 30_000, len(entries), 0
+    wide = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, *numbers)
+    where = struct.pack("<4sLQL", b"PK\x06\x07", 0, len(entries), 1)
+    # The record at the very end tells of one entry.
+    end = struct.pack("<4s4H2LH", END, 0, 0, 1, 1, 47, 0, 0)
+    (tmp_path / "a.zip").write_bytes(entries + wide + where + end)
+    set_limits(max_entries=1000)
+    # By its size: in what is read of it there are some thousand more than entries.
+    with pytest.raises(LimitError, match=r"has 33,829 entries, and 1,000 is the limit"):
+        open_dataset(placed(tmp_path / "a.zip"))
+
+
+def test_documents_that_are_kept_on_disk_have_the_same_limit(hub: Hub, tmp_path: Path) -> None:
+    group = b'{"zarr_format":3,"node_type":"group"}'
+    large = group[:-1] + b',"attributes":{"a":"' + b"a" * 2**21 + b'"}}'
+    hub.add_repo("ada/cells", {"a.zarr/zarr.json": group, "a.zarr/g/zarr.json": large})
+    set_limits(max_document="1 MiB")
+    options = {"cache": str(tmp_path / "cache")}
+    with pytest.raises(LimitError, match=r"g/zarr.json.*max_document"):
+        xr.open_datatree("hf://datasets/ada/cells/a.zarr", engine="hfzarr", storage_options=options)
+    assert max(request.sent for request in hub.log) < 2**20

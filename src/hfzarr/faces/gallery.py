@@ -121,6 +121,7 @@ def gallery(
     """
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         raise TargetError(f"limit is a number of rows from 1 on, not {limit!r}")
+    _check_place(Path(path))
     rows = manifest if isinstance(manifest, Manifest) else open_manifest(manifest)
     shown = rows[:limit]
     pictures = _pictures(shown, draw=draw, progress=progress)
@@ -306,12 +307,24 @@ def _bar(show: bool, total: int) -> Iterator[Callable[[_Picture], _Picture]]:
         yield tell
 
 
+def _check_place(path: Path) -> None:
+    """Refuse a place where no file can be, before pictures are drawn."""
+    if not path.name or path.is_dir():
+        raise WriteError(f"the page {os.fspath(path)!r} names no file: give one, such as page.html")
+    if not path.parent.is_dir():
+        raise WriteError(
+            f"there is no folder {os.fspath(path.parent)!r} for the page: make it first"
+        )
+
+
 def _write(path: Path, data: bytes) -> None:
     """Write a file whole, or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    # A name of 255 letters is one that may be written, so this one is not longer.
+    beside = path.with_name(f".{path.name[:40]}.{os.getpid()}")
     try:
         beside.write_bytes(data)
         os.replace(beside, path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()
         raise WriteError(f"the page {os.fspath(path)!r} could not be written: {error}") from error

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from hfzarr.errors import HfzarrError, ReadError, StoreNotFoundError, TargetError
+from hfzarr.errors import HfzarrError, LimitError, ReadError, StoreNotFoundError, TargetError
 from hfzarr.model.document import check_nesting
 from hfzarr.model.report import shorten
 from hfzarr.rows.columns import names_a_store
@@ -297,6 +297,11 @@ def _read_json(data: bytes, name: str) -> Any:
         raise TargetError(f"{name!r} is empty: it has no rows")
     for number, line in enumerate(data.split(b"\n")):
         check_nesting(line, f"line {number} of {name!r}")
+    try:
+        # Arrow's parser goes on over the end of a line.
+        check_nesting(data, name)
+    except LimitError:
+        return from_records(_lines(data, name), name)
     read = pyarrow.json.ReadOptions(block_size=_one_block(data))
     try:
         schema = _sound_schema(pyarrow.json.read_json(io.BytesIO(data), read).schema)

@@ -180,8 +180,8 @@ class Delivery:
         commit = self._pinned_before() if not self.data.commits else None
         if commit is not None:
             with contextlib.suppress(WriteError):
-                self.data.check(paths, commit)
-                return place.at(commit)
+                if self.data.holds(paths, commit):
+                    return place.at(commit)
         if self.data.commit is None:
             raise TargetError(f"{place.url!r} has no commit, so that nothing was sent")
         self.data.check(paths, self.data.commit)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hfzarr.errors import ReadError
+from hfzarr.model.report import shorten
+from hfzarr.store.folder import FolderSource
 from hfzarr.store.sink import WORK
 from hfzarr.store.source import Source
 
@@ -61,6 +65,7 @@ def stored_files(source: Source, prefix: str = "") -> list[StoreFile]:
         found.extend(files)
         known = {one.key for one in files}
         folders = [key for key in keys if key not in known]
+        _refuse_rounds(source, folders)
     return sorted(found, key=lambda one: one.key)
 
 
@@ -80,3 +85,20 @@ def _files(source: Source, folders: Sequence[str], keys: Sequence[str]) -> list[
         StoreFile(key=key, size=size, stamp=stamp or "")
         for (key, size), stamp in zip(there, stamps, strict=True)
     ]
+
+
+def _refuse_rounds(source: Source, folders: Sequence[str]) -> None:
+    """Raise for a link to a folder that it lies in, which would be followed for ever."""
+    if not isinstance(source, FolderSource):
+        return
+    for key in folders:
+        path = f"{source.root}/{key}"
+        if os.path.islink(path) and os.path.isdir(path):
+            above = key
+            while above:
+                above = above.rpartition("/")[0]
+                if os.path.samefile(path, f"{source.root}/{above}"):
+                    raise ReadError(
+                        f"store {source.root!r}: {shorten(key)} is a link to a folder that it lies "
+                        "in. Remove it."
+                    )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import lzma
 import os
 import struct
 import threading
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any
 
@@ -18,17 +21,20 @@ from hfzarr.store.options import StorageOptions
 from hfzarr.store.remote import reaching
 from hfzarr.store.source import ByteRange, Usage, copy_into
 
-__all__ = ["ENCRYPTED", "TAIL", "ZipSource"]
+__all__ = ["ENCRYPTED", "HEADER", "SIGNATURE", "TAIL", "ZipSource", "inflated"]
 
 #: Any of these at the root of a zip says that the store begins there.
 _ROOT_KEYS = frozenset(["zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata"])
 # Fixed part of a local file header: name and extra field follow it (PKWARE APPNOTE 4.3.7).
-_HEADER = struct.Struct("<26xHH")
+HEADER = struct.Struct("<4s22xHH")
+SIGNATURE = b"PK\x03\x04"
 # The least that the directory has for an entry whose name has a letter or more.
 _ENTRY = 47
 # How far from the end of a file it is told how large the directory is: behind it lies a comment of
 # 64 KiB at most.
 TAIL = 2**16 + 128
+# The most that an LZMA stream may take to be decoded, bytes: its own header names it.
+_LZMA_MEMORY = 2**30
 # Parts of a chunk's key below its array: one for each dimension, and "c".
 _KEY_DEPTH = 65
 ENCRYPTED = 1  # the flag of an entry (PKWARE APPNOTE 4.4.4)
@@ -194,22 +200,21 @@ class ZipSource:
     def _get(
         self, key: str, byte_range: ByteRange, check: Callable[[int, str], None]
     ) -> bytes | None:
-        archive, info = self._open(), self._info(key)
+        info = self._info(key)
         if info is None:
             return None
         if info.compress_type != zipfile.ZIP_STORED or byte_range is None:
-            # What an entry inflates to is never more than the directory says, or zipfile stops.
-            check(info.file_size, f"store {self.url!r}: {shorten(key)}")
+            size = max(info.file_size, info.compress_size)
+            check(size, f"store {self.url!r}: {shorten(key)}")
         if info.flag_bits & ENCRYPTED:
             raise self.encrypted(key)
         try:
             if info.compress_type == zipfile.ZIP_STORED and byte_range is not None:
                 return self._get_stored(info, byte_range)
-            with self._lock:
-                data = archive.read(info)
+            data = inflated(self._pread(self._offset(info), info.compress_size), info)
         except (HfzarrError, MemoryError):
             raise
-        # Each decompressor has errors of its own, and zipfile has RuntimeError for a password.
+        # Each decompressor has errors of its own.
         except Exception as error:
             raise ReadError(
                 f"store {self.url!r}: cannot read {shorten(key)}: {error or type(error).__name__}"
@@ -231,9 +236,11 @@ class ZipSource:
     def _offset(self, info: zipfile.ZipInfo) -> int:
         offset = self._offsets.get(info.filename)
         if offset is None:
-            header = self._pread(info.header_offset, _HEADER.size)
-            name_length, extra_length = _HEADER.unpack(header)
-            offset = info.header_offset + _HEADER.size + name_length + extra_length
+            header = self._pread(info.header_offset, HEADER.size)
+            signature, name_length, extra_length = HEADER.unpack(header.ljust(HEADER.size, b"\0"))
+            if signature != SIGNATURE:
+                raise ValueError("it does not lie where the zip's directory says")
+            offset = info.header_offset + HEADER.size + int(name_length) + int(extra_length)
             self._offsets[info.filename] = offset
         return offset
 
@@ -244,7 +251,12 @@ class ZipSource:
         # A directory may promise more than the file has: nothing is allocated for that.
         count = min(count, max(self._end - start, 0))
         if self.local and hasattr(os, "pread"):
-            return os.pread(file.fileno(), count, start)
+            parts: list[bytes] = []
+            # One call returns 2 GiB at most, and less on some file systems.
+            while count and (more := os.pread(file.fileno(), count, start)):
+                parts.append(more)
+                start, count = start + len(more), count - len(more)
+            return parts[0] if len(parts) == 1 else b"".join(parts)
         with self._lock:
             file.seek(start)
             return file.read(count)
@@ -317,6 +329,45 @@ class ZipSource:
             self._offsets = {}
 
 
+def inflated(data: bytes, info: zipfile.ZipInfo) -> bytes:
+    """Return an entry, of which no more is inflated than the directory says that there is.
+
+    zipfile itself inflates all there is, and cuts it afterwards.
+
+    Parameters
+    ----------
+    data
+        The entry's bytes in the file.
+    info
+        What the directory says of it.
+
+    Raises
+    ------
+    ValueError
+        It is something else than the directory says, or cannot be inflated; each decompressor has
+        errors of its own besides.
+    """
+    size, most = info.file_size, info.file_size + 1
+    if info.compress_type == zipfile.ZIP_DEFLATED:
+        data = zlib.decompressobj(-15).decompress(data, most)
+    elif info.compress_type == zipfile.ZIP_BZIP2:
+        data = bz2.BZ2Decompressor().decompress(data, most)
+    elif info.compress_type == zipfile.ZIP_LZMA:
+        begin = 4 + int.from_bytes(data[2:4], "little")
+        how: dict[str, Any] = lzma._decode_filter_properties(lzma.FILTER_LZMA1, data[4:begin])  # type: ignore[attr-defined]
+        if how["dict_size"] > _LZMA_MEMORY:
+            raise ValueError(f"to inflate it takes {how['dict_size']:,} bytes")
+        unpack = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[how])
+        data = unpack.decompress(data[begin:], most)
+    elif info.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(
+            f"nobody here knows method {info.compress_type}, by which it is compressed"
+        )
+    if len(data) != size or zlib.crc32(data) != info.CRC:
+        raise ValueError(f"it is not the {size:,} bytes that the zip's directory tells the sum of")
+    return data
+
+
 def _directory_size(file: IO[bytes], end: int) -> int:
     """Return how many bytes the directory of a zip has, before it is read; 0 if it is not found.
 
@@ -325,11 +376,16 @@ def _directory_size(file: IO[bytes], end: int) -> int:
     file.seek(max(end - TAIL, 0))
     tail = file.read(TAIL)
     at = tail.rfind(b"PK\x05\x06")
+    if tail[-22:-18] == b"PK\x05\x06" and tail[-2:] == b"\0\0":
+        at = len(tail) - 22  # where zipfile looks first
     if at < 0:
         return 0
     size = int.from_bytes(tail[at + 12 : at + 16], "little")
-    if size == 0xFFFFFFFF and (wide := tail.rfind(b"PK\x06\x06", 0, at)) >= 0:
-        size = int.from_bytes(tail[wide + 40 : wide + 48], "little")
+    if tail[max(at - 20, 0) : at][:4] == b"PK\x06\x07":
+        # zipfile takes the wide record wherever there is one, whatever the other says.
+        for wide in {at - 76, tail.rfind(b"PK\x06\x06", 0, at)}:
+            if wide >= 0 and tail[wide : wide + 4] == b"PK\x06\x06":
+                size = max(size % 0xFFFFFFFF, int.from_bytes(tail[wide + 40 : wide + 48], "little"))
     return min(size, end)
 
 

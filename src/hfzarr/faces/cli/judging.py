@@ -13,6 +13,7 @@ from hfzarr.faces.cli.exits import NO
 from hfzarr.faces.cli.looking import quiet_repairs
 from hfzarr.faces.cli.printing import say, say_json
 from hfzarr.faces.cli.shared_options import as_json, group, storage_options, target
+from hfzarr.store.location import hide_secrets
 
 __all__ = ["diagnose", "validate"]
 
@@ -83,7 +84,9 @@ def validate(
         verdict = judge(target, group=group, strict=strict, storage_options=storage_options)
     except HfzarrError as error:
         if as_json:
-            say_json({"valid": False, "message": str(error)})
+            said = {"valid": False, "message": str(error), "store": hide_secrets(target)}
+            lists: dict[str, Any] = {"problems": [], "advice": [], "unchecked": []}
+            say_json({**said, "claim": None, **lists})
         raise
     if as_json:
         say_json(verdict.to_dict())

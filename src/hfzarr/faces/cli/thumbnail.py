@@ -102,7 +102,7 @@ def thumbnail(
 
     check_pillow()
     format = _format(output)
-    options["labels"] = "all" in labels or labels
+    options["labels"] = "all" in labels or labels or False
     with quiet_repairs():
         picture = _opened(target, group, storage_options).hfzarr.thumbnail(**options)
     data = encoded(picture, format)

@@ -269,6 +269,22 @@ class Outbox:
             else:
                 self._note(path, Stored(size=one.size))
 
+    def holds(self, folders: Sequence[str], commit: str) -> bool:
+        """Return whether a commit has the very files that some folders have now."""
+        found = self.repo.listing(commit)
+        for folder in folders:
+            paths = self.paths(folder)
+            start = f"{folder}/"
+            if {path for path in found if path == folder or path.startswith(start)} != set(paths):
+                return False
+            for path in paths:
+                wanted, there = self.find(path), found[path]
+                if not isinstance(wanted, Stored) or wanted.size != there.size:
+                    return False
+                if wanted.sums.isdisjoint(there.sums):
+                    return False
+        return True
+
     def check(self, folders: Sequence[str], commit: str | None = None) -> None:
         """Raise unless all that was put into some folders is there.
 

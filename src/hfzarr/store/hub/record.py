@@ -77,22 +77,31 @@ class PushRecord:
         files, nbytes = self._usage(path)
         one = Recorded(path=path, digest=digest, files=files, nbytes=nbytes)
         with self._lock:
-            self._known[path] = one
-            if self._outbox.extend(_PATH, _line(one)):
-                return
-            text = b"".join(_line(each) for each in self._known.values())
-            file = f"{self._outbox.folder}/{uuid.uuid4().hex}"
-            try:
-                with open(file, "wb") as out:
-                    out.write(text)
-            except OSError as error:
-                raise WriteError(f"cannot write {file!r}: {error}") from error
-            self._outbox.put(_PATH, file, len(text), owned=True)
+            self._note(one, waits=False)
+
+    def _note(self, one: Recorded, *, waits: bool) -> None:
+        """Have a line in the file, behind what was said of the same store before."""
+        self._known[one.path] = one
+        if self._outbox.extend(_PATH, _line(one)):
+            return
+        text = b"".join(_line(each) for each in self._known.values())
+        file = f"{self._outbox.folder}/{uuid.uuid4().hex}"
+        try:
+            with open(file, "wb") as out:
+                out.write(text)
+        except OSError as error:
+            raise WriteError(f"cannot write {file!r}: {error}") from error
+        self._outbox.put(_PATH, file, len(text), owned=True, waits=waits)
 
     def drop(self, path: str) -> None:
-        """Forget a store that is about to be written anew."""
+        """Take back what was said of a store that is about to be written anew.
+
+        It arrives no later than the first file that is another: a push that ends before all are
+        there leaves nothing that vouches for a mixture.
+        """
         with self._lock:
-            self._known.pop(path, None)
+            if path in self._known:
+                self._note(Recorded(path=path, digest="", files=0, nbytes=0), waits=True)
 
 
 def _line(one: Recorded) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
 import zipfile
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -22,13 +21,10 @@ from hfzarr.store.hub.store import HubStore
 from hfzarr.store.location import Location
 from hfzarr.store.options import StorageOptions
 from hfzarr.store.source import ByteRange
-from hfzarr.store.zipped import ENCRYPTED, TAIL, ZipSource
+from hfzarr.store.zipped import ENCRYPTED, HEADER, SIGNATURE, TAIL, ZipSource, inflated
 
 __all__ = ["HubZipSource", "hub_zip_source"]
 
-# Fixed part of a local file header: name and extra field follow it (PKWARE APPNOTE 4.3.7).
-_HEADER = struct.Struct("<4s22xHH")
-_SIGNATURE = b"PK\x03\x04"
 # A data descriptor (4.3.9) with its signature, as most writers add it.
 _DESCRIPTOR = 16
 _HAS_DESCRIPTOR = 0x08
@@ -170,9 +166,9 @@ class HubZipSource(ZipSource):
 
     def learn(self, info: zipfile.ZipInfo, header: bytes) -> int:
         """Return where an entry's bytes begin, as its own header says."""
-        signature, name, extra = _HEADER.unpack(header.ljust(_HEADER.size, b"\0"))
-        offset = info.header_offset + _HEADER.size + int(name) + int(extra)
-        if signature != _SIGNATURE or offset + info.compress_size > self.end_of(info):
+        signature, name, extra = HEADER.unpack(header.ljust(HEADER.size, b"\0"))
+        offset = info.header_offset + HEADER.size + int(name) + int(extra)
+        if signature != SIGNATURE or offset + info.compress_size > self.end_of(info):
             raise self.misplaced(info)
         self._offsets[info.filename] = offset
         return offset
@@ -216,7 +212,7 @@ class _Part:
         # Of what is compressed, or wanted whole, all is fetched and its checksum compared.
         self._ranged = info.compress_type == zipfile.ZIP_STORED and self._span is not None
         self._begins: int | None = None
-        if info.header_offset + _HEADER.size + info.compress_size > source.end_of(info):
+        if info.header_offset + HEADER.size + info.compress_size > source.end_of(info):
             raise source.misplaced(info)
         if info.flag_bits & ENCRYPTED:
             raise source.encrypted(self._key)
@@ -235,14 +231,14 @@ class _Part:
         body = self._begins + first, self._begins + last
         if known is not None:
             return [body]
-        return [(info.header_offset, info.header_offset + _HEADER.size), body]
+        return [(info.header_offset, info.header_offset + HEADER.size), body]
 
     def _guess(self) -> int:
         """Return where an entry's bytes begin if the next entry begins right behind them."""
         info = self._info
         behind = _DESCRIPTOR if info.flag_bits & _HAS_DESCRIPTOR else 0
         guess = self._source.end_of(info) - behind - info.compress_size
-        lowest = info.header_offset + _HEADER.size
+        lowest = info.header_offset + HEADER.size
         return guess if lowest <= guess <= lowest + 2**17 else lowest + len(info.filename)
 
     def take(self, replies: Sequence[bytes]) -> bytes | None:
@@ -253,8 +249,7 @@ class _Part:
         if self._ranged:
             return data
         try:
-            # No more is inflated than the directory says that there is.
-            data = zipfile.ZipExtFile(io.BytesIO(data), "r", self._info).read()
+            data = inflated(data, self._info)
         except MemoryError:
             raise
         except Exception as error:
