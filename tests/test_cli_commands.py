@@ -184,6 +184,12 @@ def test_a_thumbnail_is_that_of_the_accessor(volume: Path) -> None:
         np.testing.assert_array_equal(np.asarray(opened), wanted)
 
 
+def test_a_picture_in_a_store_is_refused(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("PIL.Image", reason="needs Pillow")
+    assert "in the Zarr store" in fails(capsys, "thumbnail", image, "-o", image / "a.png")
+    assert not (image / "a.png").exists()
+
+
 def test_labels_that_nobody_asked_for_are_not_looked_at(image: Path) -> None:
     pytest.importorskip("PIL.Image", reason="needs Pillow")
     labels = image / "labels"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +13,7 @@ import pytest
 import xarray as xr
 from zarr.storage import LocalStore, MemoryStore
 
+import hfzarr
 from counting import CountingStore
 from stores import pixels, write_cf, write_image, write_plate
 
@@ -103,3 +106,29 @@ def test_load_async_of_decoded_variables(zarr_format):
     store = write_cf(MemoryStore(), zarr_format=zarr_format)
     loaded = asyncio.run(open_one(store).load_async())
     xr.testing.assert_identical(loaded, open_one(store).load())
+
+
+BEGIN = """
+import sys, warnings
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+import hfzarr
+warnings.simplefilter("ignore")
+together = Barrier(8)
+def draw(path):
+    together.wait()
+    return hfzarr.ZarrHandle(path).thumbnail(size=16).shape
+print(set(ThreadPoolExecutor(8).map(draw, sys.argv[1:])))
+"""
+
+
+def test_threads_that_are_the_first_to_import_anything(tmp_path):
+    pytest.importorskip("PIL.Image", reason="needs Pillow")
+    paths = [str(write_image(tmp_path / f"{n}.zarr")) for n in range(8)]
+    wanted = {hfzarr.ZarrHandle(paths[0]).thumbnail(size=16).shape}
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", BEGIN, *paths], capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == f"{wanted}\n"

@@ -17,7 +17,7 @@ import zarr
 
 import hfzarr
 from browser import Page, running_page
-from hfzarr.errors import WriteError
+from hfzarr.errors import TargetError, WriteError
 from hfzarr.faces.cli import TROUBLE, main
 from hfzarr.faces.gallery import _MOST_BYTES, gallery
 
@@ -370,6 +370,13 @@ def test_it_is_whole_without_script(browser: Page, tmp_path: Path) -> None:
     assert browser.get(SHOWN) == 12
     assert browser.get("document.querySelector('#filters').offsetParent === null")
     browser.send("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def test_a_page_in_a_store_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.zarr").mkdir()
+    (tmp_path / "a.zarr" / "zarr.json").write_text("{}")
+    with pytest.raises(TargetError, match="in the Zarr store"):
+        gallery(table(), tmp_path / "a.zarr" / "page.html")
 
 
 def test_places_where_no_page_can_be(tmp_path: Path) -> None:

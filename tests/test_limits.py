@@ -39,7 +39,7 @@ def test_limits_are_set_and_unset() -> None:
     [
         {"max_chunking": 1}, {"max_chunk": "much"}, {"max_chunk": 0}, {"max_chunk": float("nan")},
         {"max_depth": "1 GiB"}, {"max_nodes": True}, {"follow_links": "maybe"}, {"max_depth": -1},
-        {"max_chunk": float("inf")},
+        {"max_chunk": float("inf")}, {"max_nodes": 1.5},
     ],
     ids=str,
 )  # fmt: skip

@@ -6,6 +6,7 @@ import operator
 import os
 import re
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from xarray.backends.common import BackendEntrypoint
@@ -155,6 +156,7 @@ class HfzarrBackend(BackendEntrypoint):
         >>> dict(xr.open_dataset(memory, engine="hfzarr", group="height").sizes)
         {'y': 2, 'x': 3}
         """
+        _import_dask()
         from hfzarr.faces import manifests, read
 
         target, options, place = (
@@ -254,7 +256,17 @@ def _target(filename_or_obj: Any, store: Any) -> Any:
     return group
 
 
+def _import_dask() -> None:
+    """Import dask whole, before xarray imports one of its modules, as it does with any Dataset.
+
+    Where threads begin with different modules of a package, which import each other in circles, one
+    would find half of a module.
+    """
+    import_module("dask")
+
+
 def _groups(target: Any, given: Mapping[str, Any]) -> dict[str, Dataset]:
+    _import_dask()
     from hfzarr.faces import manifests, read
 
     options, place = _options(given), _place(given)

@@ -22,6 +22,7 @@ from hfzarr.rows.html import picture_kind
 from hfzarr.rows.manifest import Manifest
 from hfzarr.rows.opening import open_manifest
 from hfzarr.rows.pictures import encoded
+from hfzarr.rows.save import refuse_store
 from hfzarr.rows.selection import ZarrSelection
 from hfzarr.store.location import hide_secrets
 
@@ -311,6 +312,7 @@ def _check_place(path: Path) -> None:
     """Refuse a place where no file can be, before pictures are drawn."""
     if not path.name or path.is_dir():
         raise WriteError(f"the page {os.fspath(path)!r} names no file: give one, such as page.html")
+    refuse_store(os.path.abspath(path))
     if not path.parent.is_dir():
         raise WriteError(
             f"there is no folder {os.fspath(path.parent)!r} for the page: make it first"

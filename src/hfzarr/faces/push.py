@@ -133,7 +133,7 @@ def push_to_hub(
     data_place = index_place if data_repo is None else parse_repo(data_repo, revision)
     if thumbnails:
         check_pillow()
-    disk = memory_bytes(max_disk)
+    disk = memory_bytes(max_disk, "max_disk")
     wanted = Wanted(shard=shard, max_memory=memory_bytes(max_memory))
     manifest = as_manifest(source, storage_options)
     stores = places_of(manifest)

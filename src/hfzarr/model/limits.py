@@ -204,7 +204,8 @@ def _value(name: str, called: str, value: Any) -> int | bool:
 def _number(name: str, called: str, value: Any) -> int:
     number: float = 0
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        number = value if value == value and value < 2**63 else 0
+        # Not a number, infinity, and what is no whole number are none.
+        number = value if value < 2**63 and value == value // 1 else 0
     elif isinstance(value, str) and (found := _SIZE.fullmatch(value)):
         unit = found[2].upper()
         number = float(found[1]) * 2 ** _UNITS[unit] if not unit or name in _BYTES else 0

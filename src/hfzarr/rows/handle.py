@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from hfzarr.errors import NodeNotFoundError, TargetError
+from hfzarr.errors import (
+    AmbiguousTargetError,
+    NodeNotFoundError,
+    TargetError,
+    UnnamedDimensionsError,
+)
 from hfzarr.model.array import ArrayMeta
 from hfzarr.rows.habits import no_attribute
 from hfzarr.rows.indexing import expanded
@@ -450,6 +455,11 @@ class ZarrHandle(_Memory):
         chosen = {"level": level} if self.kind == "image" else {}
         if self.kind == "array" and level is not None:
             self._pixels(level)
-        opened = self.open_dataset(consolidated=self.store.hierarchy.consolidated or False)
+        place = {"consolidated": self.store.hierarchy.consolidated or False}
+        opened: Any
+        try:
+            opened = self.open_dataset(**place)
+        except (AmbiguousTargetError, UnnamedDimensionsError):
+            opened = self.open_datatree(**place)
         picture: AnyArray = opened.hfzarr.thumbnail(size=size, **chosen, **options)
         return picture

@@ -22,7 +22,7 @@ from hfzarr.store.cache.place import split_cache
 from hfzarr.store.location import hide_secrets
 from hfzarr.store.remote import reaching
 
-__all__ = ["save_table"]
+__all__ = ["refuse_store", "save_table"]
 
 _BATCH = 1024
 _NOWHERE = "memory://"
@@ -66,7 +66,7 @@ def save_table(table: Any, column: str, path: Any, options: Mapping[str, Any]) -
     )
     here = local_path(place)
     if here is not None:
-        _refuse_store(here)
+        refuse_store(here)
     moved = _seen_from(table, column, folder_of(here or place))
     data = _ENCODERS[kind](moved, column)
     if here is None:
@@ -75,13 +75,13 @@ def save_table(table: Any, column: str, path: Any, options: Mapping[str, Any]) -
         _put(here, data)
 
 
-def _refuse_store(path: str) -> None:
+def refuse_store(path: str) -> None:
     """Refuse a file in a store: whoever writes the store anew deletes it."""
     folder = os.path.dirname(path)
     while folder != os.path.dirname(folder):
         if any(os.path.isfile(os.path.join(folder, name)) for name in STORE_FILES):
             raise TargetError(
-                f"{path!r} would lie in the Zarr store {folder!r}: save the manifest beside it"
+                f"{path!r} would lie in the Zarr store {folder!r}: write it beside the store"
             )
         folder = os.path.dirname(folder)
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any, Generic, TypeVar
 
 __all__ = ["for_each", "for_each_waiting", "limited", "workers"]
@@ -37,6 +38,8 @@ def limited(threads: int) -> Iterator[None]:
 def workers() -> int:
     """Return how many threads the pool may have."""
     # As many as this process may use: of a node of a cluster, or of a container, a part.
+    # The package first: of threads that begin with different modules of it, one would find a half.
+    import_module("dask")
     from dask.system import CPU_COUNT
 
     return min(_MAX_WORKERS, CPU_COUNT)

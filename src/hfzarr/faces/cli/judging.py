@@ -33,7 +33,8 @@ def diagnose(
 ) -> int:
     """Print each departure of a store from its specification, and what is made of it.
 
-    The exit code is 0 whatever was found; `hfzarr validate` judges.
+    The exit code is 0 whatever was repaired, and 2 where a store cannot be opened at all;
+    `hfzarr validate` judges.
     """
     import xarray as xr
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -99,9 +100,12 @@ def thumbnail(
     more than --max-bytes is read.
     """
     from hfzarr.rows.pictures import check_pillow, encoded
+    from hfzarr.rows.save import refuse_store
 
     check_pillow()
     format = _format(output)
+    if output != "-":
+        refuse_store(os.path.abspath(output))
     options["labels"] = "all" in labels or labels or False
     with quiet_repairs():
         picture = _opened(target, group, storage_options).hfzarr.thumbnail(**options)

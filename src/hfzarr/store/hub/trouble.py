@@ -18,6 +18,10 @@ _TRANSIENT = frozenset([408, 412, 429, 500, 502, 503, 504])
 _NETWORK = frozenset(["httpx", "httpx2", "httpcore", "requests", "urllib3", "hf_xet"])
 # Waits between attempts, s; some chance is added.
 _DELAYS = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0)
+# A name that is not known is asked for so many times again: there is no network, or no such name.
+_LOOK_UPS = 3
+# As the systems' resolvers have it: Linux, macOS, Windows.
+_UNKNOWN_NAME = ("Name or service not known", "name resolution", "nodename nor", "getaddrinfo")
 # The Hub counts requests in windows of 5 minutes.
 _LONGEST_WAIT = 310.0
 
@@ -42,6 +46,10 @@ def as_write_error(error: Exception, what: str) -> HfzarrError:
         return WriteError(f"cannot {what}: it was refused ({said}). {_LOGIN}")
     if status == 404:
         return WriteError(f"cannot {what}: it is not there, or may not be seen ({said}). {_LOGIN}")
+    if _is_unknown_name(error):
+        return WriteError(
+            f"cannot {what}: {said}. Check the network, and HF_ENDPOINT if it is set."
+        )
     return WriteError(f"cannot {what}: {said}. Push again: what arrived is not sent again.")
 
 
@@ -57,6 +65,8 @@ def next_delay(error: Exception, attempt: int) -> float | None:
     """
     error = _root_of(error)
     if attempt == len(_DELAYS) or not _may_pass(error):
+        return None
+    if attempt == _LOOK_UPS and _is_unknown_name(error):
         return None
     response = getattr(error, "response", None)
     headers = {} if response is None else {k.lower(): v for k, v in response.headers.items()}
@@ -82,6 +92,10 @@ def _may_pass(error: Exception) -> bool:
     package = type(error).__module__.partition(".")[0]
     # hf_xet says of a broken connection that it is an error at run time.
     return isinstance(error, (ConnectionError, TimeoutError, RuntimeError)) or package in _NETWORK
+
+
+def _is_unknown_name(error: Exception) -> bool:
+    return any(text in str(error) for text in _UNKNOWN_NAME)
 
 
 def _status(error: Exception) -> int | None:
