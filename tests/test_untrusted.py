@@ -305,14 +305,3 @@ def test_a_wide_directory_is_refused_by_its_size(tmp_path: Path, placed: Placed)
     # By its size: in what is read of it there are some thousand more than entries.
     with pytest.raises(LimitError, match=r"has 33,829 entries, and 1,000 is the limit"):
         open_dataset(placed(tmp_path / "a.zip"))
-
-
-def test_documents_that_are_kept_on_disk_have_the_same_limit(hub: Hub, tmp_path: Path) -> None:
-    group = b'{"zarr_format":3,"node_type":"group"}'
-    large = group[:-1] + b',"attributes":{"a":"' + b"a" * 2**21 + b'"}}'
-    hub.add_repo("ada/cells", {"a.zarr/zarr.json": group, "a.zarr/g/zarr.json": large})
-    set_limits(max_document="1 MiB")
-    options = {"cache": str(tmp_path / "cache")}
-    with pytest.raises(LimitError, match=r"g/zarr.json.*max_document"):
-        xr.open_datatree("hf://datasets/ada/cells/a.zarr", engine="hfzarr", storage_options=options)
-    assert max(request.sent for request in hub.log) < 2**20

@@ -11,12 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from hfzarr.errors import (
-    AmbiguousTargetError,
-    NodeNotFoundError,
-    TargetError,
-    UnnamedDimensionsError,
-)
+from hfzarr.errors import NodeNotFoundError, TargetError
 from hfzarr.model.array import ArrayMeta
 from hfzarr.rows.habits import no_attribute
 from hfzarr.rows.indexing import expanded
@@ -438,28 +433,17 @@ class ZarrHandle(_Memory):
             return labeled_dataset(self)[0]
         return self.open_dataset(level=level)
 
-    def thumbnail(
-        self, level: int | str | None = -1, *, size: int = 256, **options: Any
-    ) -> AnyArray:
+    def thumbnail(self, level: int | str | None = -1, *, size: int = 256, **more: Any) -> AnyArray:
         """Return a picture of it: RGB, ``uint8``, shape ``(height, width, 3)``.
 
         Parameters
         ----------
-        level, size
+        level, size, **more
             Which level of an image, None for the coarsest that is as large as the picture; the
-            picture's longest side in pixels.
-        **options
-            ``project``, ``labels``, ``cmap`` and ``max_bytes``, as of `.hfzarr.thumbnail` of a
-            Dataset.
+            picture's longest side in pixels; the others of `.hfzarr.thumbnail` of a Dataset.
         """
-        chosen = {"level": level} if self.kind == "image" else {}
+        from hfzarr.rows.pictures import picture_of
+
         if self.kind == "array" and level is not None:
             self._pixels(level)
-        place = {"consolidated": self.store.hierarchy.consolidated or False}
-        opened: Any
-        try:
-            opened = self.open_dataset(**place)
-        except (AmbiguousTargetError, UnnamedDimensionsError):
-            opened = self.open_datatree(**place)
-        picture: AnyArray = opened.hfzarr.thumbnail(size=size, **chosen, **options)
-        return picture
+        return picture_of(self, level, size=size, **more)

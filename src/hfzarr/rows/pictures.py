@@ -7,10 +7,15 @@ from typing import Any
 
 import numpy.typing as npt
 
-from hfzarr.errors import MissingDependencyError, TargetError
+from hfzarr.errors import (
+    AmbiguousTargetError,
+    MissingDependencyError,
+    TargetError,
+    UnnamedDimensionsError,
+)
 from hfzarr.rows.handle import ZarrHandle
 
-__all__ = ["check_pillow", "encoded", "picture_cell"]
+__all__ = ["check_pillow", "encoded", "picture_cell", "picture_of"]
 
 # Longest side in pixels: what a table's viewer shows, in a few kilobytes.
 _SIDE = 192
@@ -30,6 +35,20 @@ def check_pillow() -> None:
         raise MissingDependencyError(
             'pictures need Pillow, which is not installed: pip install "hfzarr[demo]"'
         ) from error
+
+
+def picture_of(handle: ZarrHandle, level: int | str | None, **options: Any) -> npt.NDArray[Any]:
+    """Return a picture of a store: of a Dataset, or of a tree where its pixels lie in groups."""
+    place = {"consolidated": handle.store.hierarchy.consolidated or False}
+    if handle.kind == "image":
+        options["level"] = level
+    opened: Any
+    try:
+        opened = handle.open_dataset(**place)
+    except (AmbiguousTargetError, UnnamedDimensionsError):
+        opened = handle.open_datatree(**place)
+    picture: npt.NDArray[Any] = opened.hfzarr.thumbnail(**options)
+    return picture
 
 
 def picture_cell(handle: ZarrHandle) -> dict[str, Any]:

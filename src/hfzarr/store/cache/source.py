@@ -11,8 +11,6 @@ from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 from hfzarr.errors import HfzarrError
-from hfzarr.model.document import check_document_size
-from hfzarr.model.report import shorten
 from hfzarr.store.cache.disk import disk_cache
 from hfzarr.store.cache.marks import Changes, Mark, Marks, is_dated, marks_of
 from hfzarr.store.cache.place import CachePlace
@@ -236,9 +234,6 @@ class CachedSource:
         """Return many objects that may or may not be there."""
         marks = self._marks
         if marks.final and marks.proven:
-            # The listing of a commit tells sizes.
-            for key, size in zip(keys, self.inner.sizes(keys), strict=True):
-                check_document_size(size or 0, f"store {self.url!r}: {shorten(key)}")
             return list(self.get_many([(key, None) for key in keys]))
         found = self.inner.probe(keys)
         marks.proven = marks.proven or any(isinstance(one, bytes) for one in found)
