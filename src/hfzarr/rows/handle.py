@@ -440,7 +440,7 @@ class ZarrHandle(_Memory):
         ----------
         level, size, **more
             Which level of an image, None for the coarsest that is as large as the picture; the
-            picture's longest side in pixels; the others of `.hfzarr.thumbnail` of a Dataset.
+            picture's longest side in pixels; the others of ``.hfzarr.thumbnail`` of a Dataset.
         """
         from hfzarr.rows.pictures import picture_of
 
